@@ -1,0 +1,1 @@
+//! TraceLog contract bindings and the EVM JSON-RPC client.

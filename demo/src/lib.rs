@@ -1,0 +1,1 @@
+//! Starts what a machine lacks and plays a season through the front door.

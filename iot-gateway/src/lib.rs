@@ -1,0 +1,1 @@
+//! MQTT in, signed packs out to the server.

@@ -1,0 +1,1 @@
+//! The Suyuan server: pages, REST, use cases, jobs.

@@ -1,0 +1,8 @@
+//! Identifiers, events, records, log mathematics, proofs and rules of Suyuan.
+//!
+//! Pure: no I/O, no clock, no randomness, no async. Whoever calls brings the bytes, the time and the salts.
+#![forbid(unsafe_code)]
+
+pub mod b64;
+pub mod hash;
+pub mod keys;
