@@ -1,1 +1,11 @@
 //! The only crate that knows SQL.
+//!
+//! One file per domain word; a function is one query, typed. Functions take [`&mut Connection`](Connection), so that the
+//! caller decides what belongs to one transaction: [`Store::begin`] … [`Transaction::commit`].
+
+mod connection;
+mod migrate;
+pub mod schema;
+
+pub use connection::{Connection, Pooled, Store, StoreError, Transaction};
+pub use migrate::{MigrateError, migrate, revert_all};

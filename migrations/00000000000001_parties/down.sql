@@ -1,0 +1,11 @@
+drop table regulator_look;
+drop table api_token;
+drop table session;
+drop table account;
+drop table key;
+drop table device;
+drop table trade_item;
+drop table place;
+drop table party;
+drop table personal;
+drop table person;

@@ -1,0 +1,129 @@
+-- Who takes part: parties, the people in them, their places, keys, accounts and tokens.
+-- A natural person's name, telephone number and plot polygon stand here only encrypted under that person's data key;
+-- destroying the key (person.data_key := null) erases them, in backups too.
+
+create table person (
+    id uuid primary key,
+    data_key bytea,                    -- sealed under the key-encryption key; null once erased
+    created_at timestamptz not null default now(),
+    erased_at timestamptz,
+    check ((data_key is null) = (erased_at is not null))
+);
+
+create table personal (
+    person_id uuid not null references person,
+    field text not null,               -- name, telephone
+    sealed bytea not null,
+    primary key (person_id, field)
+);
+
+create table party (
+    id bigint generated always as identity primary key,
+    slug text not null unique check (slug ~ '^[a-z0-9][a-z0-9.]{0,31}$'),
+    role text not null,                -- operator, regulator, or a role that a profile names (farmer, mill, depot …)
+    iss text not null unique,          -- Digital Link of the party: /417/ or, for a natural person, /8017/
+    name text,                         -- null for a natural person
+    county text,
+    company_prefix text,               -- GS1 company prefix, where the party has one
+    person_id uuid references person,
+    created_at timestamptz not null default now(),
+    check ((name is null) = (person_id is not null))
+);
+
+create table place (
+    id bigint generated always as identity primary key,
+    party_id bigint not null references party,
+    slug text not null check (slug ~ '^[a-z0-9][a-z0-9.]{0,31}$'),
+    kind text not null,                -- plot, mill, bin, yard, compartment …
+    uri text not null unique,          -- Digital Link /414/…[/254/…]
+    name text,
+    county text,
+    parent_id bigint references place,
+    person_id uuid references person,  -- whose personal data `sealed` is
+    sealed bytea,                      -- {"name", "polygon"} of a plot
+    created_at timestamptz not null default now(),
+    unique (party_id, slug)
+);
+
+create table trade_item (
+    gtin text primary key check (gtin ~ '^[0-9]{14}$'),
+    party_id bigint not null references party,
+    profile text not null,
+    product text not null,
+    name text not null,
+    piece_amount bigint check (piece_amount > 0),  -- grams or cm3 in one piece, where sold by the piece
+    created_at timestamptz not null default now()
+);
+create index trade_item_party on trade_item (party_id, profile, product);
+
+create table device (
+    id bigint generated always as identity primary key,
+    party_id bigint not null references party,
+    name text not null check (name ~ '^[a-z0-9][a-z0-9.]{0,31}$'),
+    kind text not null,                -- what the profile calls it: weighbridge, probe, lab …
+    profile text not null,
+    format text not null,              -- cose, senml+json, senml+cbor, chirpstack, json
+    signing text not null check (signing in ('device', 'gateway')),
+    repeats text not null default 'merge' check (repeats in ('merge', 'keep')),
+    token_hash bytea not null,
+    place_id bigint not null references place,
+    mapping jsonb,                     -- the json format's members -> SenML names
+    created_at timestamptz not null default now(),
+    retired_at timestamptz,
+    unique (party_id, name)
+);
+create index device_place on device (place_id);
+
+create table key (
+    kid bytea primary key check (octet_length(kid) = 32),
+    party_id bigint not null references party,
+    device_id bigint references device,
+    role text not null check (role in ('record', 'pack', 'log', 'registrar', 'derivation')),
+    custody text not null check (custody in ('platform', 'browser', 'device', 'hsm')),
+    state text not null check (state in ('good', 'rotated', 'revoked')),
+    since timestamptz not null,
+    public bytea not null check (octet_length(public) = 32),
+    sealed bytea,                      -- platform custody only
+    enrolled_by bytea                  -- entry of the enrol statement
+);
+create index key_party on key (party_id, role);
+
+create table account (
+    id uuid primary key,
+    party_id bigint not null references party,
+    person_id uuid references person,
+    login_hash bytea not null unique,  -- keyed hash: the login may be a telephone number
+    password_hash text not null,
+    roles text[] not null default '{}',
+    locale text not null default 'zh-CN',
+    created_at timestamptz not null default now(),
+    disabled_at timestamptz
+);
+
+create table session (
+    token_hash bytea primary key,
+    account_id uuid not null references account,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    revoked_at timestamptz
+);
+create index session_account on session (account_id);
+
+create table api_token (
+    token_hash bytea primary key,
+    party_id bigint not null references party,
+    label text not null,
+    scopes text[] not null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz,
+    revoked_at timestamptz
+);
+
+create table regulator_look (
+    id bigint generated always as identity primary key,
+    at timestamptz not null default now(),
+    account_id uuid not null references account,
+    party_id bigint not null references party,
+    subject text not null
+);
+create index regulator_look_party on regulator_look (party_id, at);

@@ -1,0 +1,88 @@
+-- The transparency log. Everything but `head`, `pending` and `anchor` is append-only for the application (see roles).
+
+create table log (
+    id smallint generated always as identity primary key,
+    ledger text not null,
+    origin text not null unique,
+    vkey text not null,
+    state text not null default 'open' check (state in ('open', 'sealed')),
+    opened_at timestamptz not null default now(),
+    sealed_at timestamptz
+);
+
+-- Leaves that wait for the sequencer. Taken by DELETE … RETURNING under the leader's lock, never by a high-water mark:
+-- rows that commit late would be skipped.
+create table pending (
+    id bigint generated always as identity primary key,
+    entry bytea not null check (octet_length(entry) = 32),
+    queued_at timestamptz not null default now()
+);
+
+create table entry (
+    log_id smallint not null references log,
+    index bigint not null check (index >= 0),
+    hash bytea not null check (octet_length(hash) = 32),
+    primary key (log_id, index)
+);
+create unique index entry_hash on entry (hash);
+
+-- Full tiles only (256 hashes); a partial tile is cut on request.
+create table tile (
+    log_id smallint not null references log,
+    level smallint not null check (level between 0 and 63),
+    index bigint not null check (index >= 0),
+    data bytea not null check (octet_length(data) = 8192),
+    primary key (log_id, level, index)
+);
+
+create table checkpoint (
+    log_id smallint not null references log,
+    size bigint not null check (size >= 0),
+    root bytea not null check (octet_length(root) = 32),
+    note text not null,                -- signed note with the log's own signature line
+    signed_at timestamptz not null,
+    primary key (log_id, size)
+);
+
+-- The newest signed head: the one row of the log that changes, by compare-and-swap.
+create table head (
+    log_id smallint primary key references log,
+    size bigint not null,
+    root bytea not null,
+    signed_at timestamptz not null
+);
+
+create table cosignature (
+    log_id smallint not null,
+    size bigint not null,
+    witness text not null,             -- key name of the witness
+    line text not null,                -- signature line as received
+    at timestamptz not null,
+    primary key (log_id, size, witness),
+    foreign key (log_id, size) references checkpoint
+);
+
+-- The outbox of the chains: a row stands here before a transaction is sent.
+create table anchor (
+    id bigint generated always as identity primary key,
+    chain text not null,               -- name in the configuration
+    chain_id bigint not null,
+    contract text not null,
+    log_id smallint not null references log,
+    size bigint not null,
+    root bytea not null,
+    state text not null default 'pending' check (state in ('pending', 'anchored', 'final', 'failed')),
+    nonce bigint,
+    raw bytea,                         -- the signed transaction, so that sending again is the same transaction
+    tx_hash bytea,
+    gas_used bigint,
+    block_number bigint,
+    block_hash bytea,
+    reason text,
+    created_at timestamptz not null default now(),
+    sent_at timestamptz,
+    anchored_at timestamptz,
+    final_at timestamptz,
+    unique (chain, log_id, size)
+);
+create index anchor_open on anchor (chain) where state in ('pending', 'anchored');

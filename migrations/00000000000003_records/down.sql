@@ -1,0 +1,3 @@
+drop table disclosure;
+drop table record_ref;
+drop table record;

@@ -1,0 +1,15 @@
+drop table problem_report;
+drop table scan;
+drop table code_void;
+drop table code_run;
+drop table quota;
+drop table aggregation;
+drop table consignment_line;
+drop table consignment;
+drop table share;
+drop table edge;
+drop table record_lot;
+drop table movement;
+drop table holding;
+drop table lot;
+drop extension btree_gist;

@@ -1,0 +1,24 @@
+-- app: the server. auditor: fsck. Neither owns anything. Roles belong to the cluster: they may be there already.
+do $$
+declare wanted text;
+begin
+    foreach wanted in array array['app', 'auditor'] loop
+        begin
+            execute format('create role %I login', wanted);
+        exception when duplicate_object or unique_violation then null;
+        end;
+    end loop;
+end $$;
+
+grant usage on schema public to app, auditor;
+grant select on all tables in schema public to app, auditor;
+grant insert on all tables in schema public to app;
+
+-- Evidence (record, record_ref, disclosure, entry, tile, checkpoint, cosignature, movement, edge, share, pack …) is not
+-- in this list: it can be added to, never changed or taken away.
+grant update on head, anchor, log, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, key,
+    account, session, api_token, alert, person to app;
+grant delete on pending, strict_check, personal to app;
+
+revoke all on account, session, api_token, key, person, personal from auditor;
+revoke insert on __diesel_schema_migrations from app;
