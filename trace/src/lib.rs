@@ -5,4 +5,5 @@
 
 pub mod b64;
 pub mod hash;
+pub mod json;
 pub mod keys;
