@@ -7,3 +7,4 @@ pub mod b64;
 pub mod hash;
 pub mod json;
 pub mod keys;
+pub mod record;

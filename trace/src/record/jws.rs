@@ -1,0 +1,77 @@
+//! Compact JWS (RFC 7515) with the one header that this ledger signs: `alg`, `typ`, `kid` and nothing else.
+
+use serde_json::Value;
+
+use crate::{
+    b64, json,
+    keys::{BadSignature, Kid, PublicKey, SecretKey},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwsError {
+    #[error("not header.payload.signature in canonical base64url")]
+    Frame,
+    #[error("the header is not alg, typ and kid alone, or names another algorithm or type")]
+    Header,
+    #[error("the payload is not strict JSON")]
+    Payload(#[source] json::JsonError),
+    #[error("the signature does not verify")]
+    Signature(#[from] BadSignature),
+    #[error("signed by another key than the one asked for")]
+    OtherKey,
+}
+
+/// Parsed, not yet verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jws {
+    pub kid: Kid,
+    pub payload: Value,
+    signing_input_len: usize,
+    signature: [u8; 64],
+}
+
+/// Signs the payload's bytes as given; emits the fully specified `Ed25519` (RFC 9864).
+pub fn sign(typ: &str, payload: &str, key: &SecretKey) -> String {
+    let header = format!(r#"{{"alg":"Ed25519","typ":"{typ}","kid":"{}"}}"#, key.kid());
+    let mut compact = b64::url(header.as_bytes());
+    compact.push('.');
+    compact.push_str(&b64::url(payload.as_bytes()));
+    let signature = key.sign(compact.as_bytes());
+    compact.push('.');
+    compact.push_str(&b64::url(&signature));
+    compact
+}
+
+impl Jws {
+    pub fn parse(compact: &str, typ: &str) -> Result<Self, JwsError> {
+        let (signing_input, signature) = compact.rsplit_once('.').ok_or(JwsError::Frame)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(JwsError::Frame)?;
+        let decode = |part: &str| b64::from_url(part).map_err(|_| JwsError::Frame);
+        let signature = decode(signature)?.try_into().map_err(|_| JwsError::Frame)?;
+        let kid = kid_of(&decode(header)?, typ)?;
+        let payload = json::parse(&decode(payload)?).map_err(JwsError::Payload)?;
+        Ok(Self { kid, payload, signing_input_len: signing_input.len(), signature })
+    }
+
+    /// Verifies `compact`, the text this was parsed from.
+    pub fn verify(&self, compact: &str, key: &PublicKey) -> Result<(), JwsError> {
+        if key.kid() != self.kid {
+            return Err(JwsError::OtherKey);
+        }
+        let signing_input = compact.get(..self.signing_input_len).ok_or(JwsError::Frame)?;
+        Ok(key.verify_strict(signing_input.as_bytes(), &self.signature)?)
+    }
+}
+
+fn kid_of(header: &[u8], typ: &str) -> Result<Kid, JwsError> {
+    let header = json::parse(header).map_err(|_| JwsError::Header)?;
+    let member = |name: &str| header.get(name).and_then(Value::as_str).ok_or(JwsError::Header);
+    // RFC 9864 deprecates the polymorphic `EdDSA`; both mean Ed25519 here.
+    if !matches!(member("alg")?, "Ed25519" | "EdDSA") || member("typ")? != typ {
+        return Err(JwsError::Header);
+    }
+    if header.as_object().is_none_or(|members| members.len() != 3) {
+        return Err(JwsError::Header);
+    }
+    member("kid")?.parse().map_err(|_| JwsError::Header)
+}
