@@ -5,6 +5,8 @@
 
 mod connection;
 mod migrate;
+pub mod party;
+pub mod record;
 pub mod schema;
 
 pub use connection::{Connection, Pooled, Store, StoreError, Transaction};
