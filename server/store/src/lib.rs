@@ -3,9 +3,13 @@
 //! One file per domain word; a function is one query, typed. Functions take [`&mut Connection`](Connection), so that the
 //! caller decides what belongs to one transaction: [`Store::begin`] … [`Transaction::commit`].
 
+pub mod code;
 mod connection;
+pub mod consignment;
+pub mod lot;
 mod migrate;
 pub mod party;
+pub mod quota;
 pub mod record;
 pub mod schema;
 

@@ -546,3 +546,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     tile,
     trade_item,
 );
+
+diesel::joinable!(holding -> lot (lot_id));
