@@ -61,6 +61,11 @@ impl Store {
         Ok(Pooled(self.pool.get().await?))
     }
 
+    /// A connection of its own that never goes back to the pool: what a session lock lives on.
+    pub async fn detached(&self) -> Result<Connection, StoreError> {
+        Ok(Object::take(self.pool.get().await?))
+    }
+
     /// Starts a transaction (read committed).
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         let mut connection = self.pool.get().await?;

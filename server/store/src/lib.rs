@@ -6,6 +6,8 @@
 pub mod code;
 mod connection;
 pub mod consignment;
+pub mod key;
+pub mod ledger;
 pub mod lot;
 mod migrate;
 pub mod party;

@@ -1,0 +1,380 @@
+//! The transparency log's rows: the queue, entries, full tiles, checkpoints, the head, cosignatures.
+//!
+//! Append-only but for `pending` (taken from) and `head` (swapped). Hashes are 32 bytes as the columns hold them;
+//! `service::ledger` parses them.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{Array, BigInt, Binary, Bool, SmallInt},
+};
+use diesel_async::RunQueryDsl;
+
+use crate::{
+    Connection, StoreError,
+    schema::{checkpoint, cosignature, entry, head, log, pending, tile},
+};
+
+/// First half of the advisory lock's key; the second is the log's id. `SUYU` in ASCII.
+const LEADER_LOCK: i32 = 0x5355_5955;
+
+/// One shard of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = log)]
+pub struct Log {
+    pub id: i16,
+    pub ledger: String,
+    pub origin: String,
+    pub vkey: String,
+    pub state: String,
+}
+
+/// The newest signed head.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = head)]
+pub struct Head {
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub signed_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = checkpoint)]
+pub struct Checkpoint {
+    pub log_id: i16,
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub note: String,
+    pub signed_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = cosignature)]
+pub struct Cosignature {
+    pub log_id: i16,
+    pub size: i64,
+    pub witness: String,
+    pub line: String,
+    pub at: DateTime<Utc>,
+}
+
+/// A full tile: 256 hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = tile)]
+pub struct Tile {
+    pub log_id: i16,
+    pub level: i16,
+    pub index: i64,
+    pub data: Vec<u8>,
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = entry)]
+pub struct Entry {
+    pub log_id: i16,
+    pub index: i64,
+    pub hash: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Binary)]
+    entry: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
+}
+
+/// Adds a log with an empty head. Does nothing where the origin is known.
+pub async fn open_log(
+    conn: &mut Connection,
+    ledger: &str,
+    origin: &str,
+    vkey: &str,
+    empty_root: &[u8],
+    now: DateTime<Utc>,
+) -> Result<Log, StoreError> {
+    let new = (log::ledger.eq(ledger), log::origin.eq(origin), log::vkey.eq(vkey));
+    diesel::insert_into(log::table).values(new).on_conflict(log::origin).do_nothing().execute(conn).await?;
+    let opened: Log = log::table.filter(log::origin.eq(origin)).select(Log::as_select()).first(conn).await?;
+    let first = (
+        head::log_id.eq(opened.id),
+        head::size.eq(0_i64),
+        head::root.eq(empty_root),
+        head::signed_at.eq(now),
+    );
+    diesel::insert_into(head::table).values(first).on_conflict_do_nothing().execute(conn).await?;
+    Ok(opened)
+}
+
+/// All logs of the ledger, oldest first.
+pub async fn logs(conn: &mut Connection) -> Result<Vec<Log>, StoreError> {
+    Ok(log::table.order(log::id).select(Log::as_select()).load(conn).await?)
+}
+
+/// Tries to become the log's leader for as long as this connection lives; never waits.
+pub async fn try_lead(conn: &mut Connection, log_id: i16) -> Result<bool, StoreError> {
+    let row: Locked = diesel::sql_query("select pg_try_advisory_lock($1, $2) as locked")
+        .bind::<diesel::sql_types::Integer, _>(LEADER_LOCK)
+        .bind::<diesel::sql_types::Integer, _>(i32::from(log_id))
+        .get_result(conn)
+        .await?;
+    Ok(row.locked)
+}
+
+/// Puts an entry into the queue: the sequencer gives it an index within about a second.
+pub async fn queue(conn: &mut Connection, entry: &[u8]) -> Result<(), StoreError> {
+    diesel::insert_into(pending::table).values(pending::entry.eq(entry)).execute(conn).await?;
+    Ok(())
+}
+
+/// Puts many entries into the queue at once.
+pub async fn queue_all(conn: &mut Connection, entries: &[Vec<u8>]) -> Result<(), StoreError> {
+    diesel::sql_query("insert into pending (entry) select unnest($1)")
+        .bind::<Array<Binary>, _>(entries)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How many entries wait, and since when the oldest does.
+pub async fn queue_state(conn: &mut Connection) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
+    use diesel::dsl::{count_star, min};
+    Ok(pending::table.select((count_star(), min(pending::queued_at))).first(conn).await?)
+}
+
+/// Takes at most `limit` waiting entries, oldest first. Rolled back with the caller's transaction: then they wait again.
+pub async fn take_pending(conn: &mut Connection, limit: i64) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut taken: Vec<Taken> = diesel::sql_query(
+        "delete from pending where id in (select id from pending order by id limit $1) returning id, entry",
+    )
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    taken.sort_by_key(|row| row.id);
+    Ok(taken.into_iter().map(|row| row.entry).collect())
+}
+
+/// Those of `hashes` that stand in a log already.
+pub async fn known_entries(conn: &mut Connection, hashes: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
+    Ok(entry::table.filter(entry::hash.eq_any(hashes)).select(entry::hash).load(conn).await?)
+}
+
+/// Appends `hashes` from index `first`.
+pub async fn insert_entries(
+    conn: &mut Connection,
+    log_id: i16,
+    first: i64,
+    hashes: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    diesel::sql_query(
+        "insert into entry (log_id, index, hash) \
+         select $1, $2 + position - 1, hash from unnest($3) with ordinality as added (hash, position)",
+    )
+    .bind::<SmallInt, _>(log_id)
+    .bind::<BigInt, _>(first)
+    .bind::<Array<Binary>, _>(hashes)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub async fn insert_tiles(conn: &mut Connection, tiles: &[Tile]) -> Result<(), StoreError> {
+    diesel::insert_into(tile::table).values(tiles).execute(conn).await?;
+    Ok(())
+}
+
+pub async fn insert_checkpoint(conn: &mut Connection, new: &Checkpoint) -> Result<(), StoreError> {
+    diesel::insert_into(checkpoint::table).values(new).execute(conn).await?;
+    Ok(())
+}
+
+/// Compare-and-swap of the head. `false`: somebody else moved it, and nothing of this transaction may be kept.
+pub async fn swap_head(
+    conn: &mut Connection,
+    log_id: i16,
+    from: &Head,
+    to: &Checkpoint,
+) -> Result<bool, StoreError> {
+    let current = head::table
+        .filter(head::log_id.eq(log_id))
+        .filter(head::size.eq(from.size))
+        .filter(head::root.eq(&from.root));
+    let moved = diesel::update(current)
+        .set((head::size.eq(to.size), head::root.eq(&to.root), head::signed_at.eq(to.signed_at)))
+        .execute(conn)
+        .await?;
+    Ok(moved == 1)
+}
+
+pub async fn head(conn: &mut Connection, log_id: i16) -> Result<Head, StoreError> {
+    Ok(head::table.find(log_id).select(Head::as_select()).first(conn).await?)
+}
+
+pub async fn checkpoint(
+    conn: &mut Connection,
+    log_id: i16,
+    size: i64,
+) -> Result<Option<Checkpoint>, StoreError> {
+    Ok(checkpoint::table.find((log_id, size)).select(Checkpoint::as_select()).first(conn).await.optional()?)
+}
+
+/// The newest `limit` checkpoints, newest first.
+pub async fn newest_checkpoints(
+    conn: &mut Connection,
+    log_id: i16,
+    limit: i64,
+) -> Result<Vec<Checkpoint>, StoreError> {
+    Ok(checkpoint::table
+        .filter(checkpoint::log_id.eq(log_id))
+        .order(checkpoint::size.desc())
+        .limit(limit)
+        .select(Checkpoint::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The newest `limit` checkpoints that carry at least one cosignature, newest first.
+pub async fn newest_cosigned(
+    conn: &mut Connection,
+    log_id: i16,
+    limit: i64,
+) -> Result<Vec<Checkpoint>, StoreError> {
+    let cosigned = cosignature::table
+        .filter(cosignature::log_id.eq(log_id))
+        .select(cosignature::size)
+        .distinct()
+        .order(cosignature::size.desc())
+        .limit(limit);
+    let sizes: Vec<i64> = cosigned.load(conn).await?;
+    Ok(checkpoint::table
+        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)))
+        .order(checkpoint::size.desc())
+        .select(Checkpoint::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The first `limit` cosigned checkpoints that cover `index`, smallest first.
+pub async fn cosigned_after(
+    conn: &mut Connection,
+    log_id: i16,
+    index: i64,
+    limit: i64,
+) -> Result<Vec<Checkpoint>, StoreError> {
+    let sizes: Vec<i64> = cosignature::table
+        .filter(cosignature::log_id.eq(log_id).and(cosignature::size.gt(index)))
+        .select(cosignature::size)
+        .distinct()
+        .order(cosignature::size)
+        .limit(limit)
+        .load(conn)
+        .await?;
+    Ok(checkpoint::table
+        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)))
+        .order(checkpoint::size)
+        .select(Checkpoint::as_select())
+        .load(conn)
+        .await?)
+}
+
+pub async fn cosignatures(
+    conn: &mut Connection,
+    log_id: i16,
+    size: i64,
+) -> Result<Vec<Cosignature>, StoreError> {
+    Ok(cosignature::table
+        .filter(cosignature::log_id.eq(log_id).and(cosignature::size.eq(size)))
+        .order(cosignature::witness)
+        .select(Cosignature::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Keeps the first cosignature of a witness for a size.
+pub async fn insert_cosignature(conn: &mut Connection, new: &Cosignature) -> Result<(), StoreError> {
+    diesel::insert_into(cosignature::table).values(new).on_conflict_do_nothing().execute(conn).await?;
+    Ok(())
+}
+
+/// The largest size that `witness` has cosigned.
+pub async fn newest_size_of(
+    conn: &mut Connection,
+    log_id: i16,
+    witness: &str,
+) -> Result<Option<i64>, StoreError> {
+    Ok(cosignature::table
+        .filter(cosignature::log_id.eq(log_id).and(cosignature::witness.eq(witness)))
+        .select(diesel::dsl::max(cosignature::size))
+        .first(conn)
+        .await?)
+}
+
+/// Whether any witness ever cosigned this log.
+pub async fn ever_cosigned(conn: &mut Connection, log_id: i16) -> Result<bool, StoreError> {
+    let query = cosignature::table.filter(cosignature::log_id.eq(log_id));
+    Ok(diesel::select(diesel::dsl::exists(query)).get_result(conn).await?)
+}
+
+pub async fn tile(
+    conn: &mut Connection,
+    log_id: i16,
+    level: i16,
+    index: i64,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(tile::table.find((log_id, level, index)).select(tile::data).first(conn).await.optional()?)
+}
+
+/// Full tiles of one level from index `first`, ascending.
+pub async fn tiles_from(
+    conn: &mut Connection,
+    log_id: i16,
+    level: i16,
+    first: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    Ok(tile::table
+        .filter(tile::log_id.eq(log_id).and(tile::level.eq(level)).and(tile::index.ge(first)))
+        .order(tile::index)
+        .limit(limit)
+        .select((tile::index, tile::data))
+        .load(conn)
+        .await?)
+}
+
+/// The hashes of `[first, first + limit)`, as far as there are entries.
+pub async fn entries_from(
+    conn: &mut Connection,
+    log_id: i16,
+    first: i64,
+    limit: i64,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    Ok(entry::table
+        .filter(entry::log_id.eq(log_id).and(entry::index.ge(first)))
+        .order(entry::index)
+        .limit(limit)
+        .select(entry::hash)
+        .load(conn)
+        .await?)
+}
+
+/// Where `hash` stands, in whichever log.
+pub async fn locate(conn: &mut Connection, hash: &[u8]) -> Result<Option<Entry>, StoreError> {
+    Ok(entry::table.filter(entry::hash.eq(hash)).select(Entry::as_select()).first(conn).await.optional()?)
+}
+
+/// Where those of `hashes` stand that are in a log.
+pub async fn locate_all(conn: &mut Connection, hashes: &[Vec<u8>]) -> Result<Vec<Entry>, StoreError> {
+    Ok(entry::table
+        .filter(entry::hash.eq_any(hashes))
+        .order((entry::log_id, entry::index))
+        .select(Entry::as_select())
+        .load(conn)
+        .await?)
+}
