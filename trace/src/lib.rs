@@ -8,4 +8,5 @@ pub mod gs1;
 pub mod hash;
 pub mod json;
 pub mod keys;
+pub mod merkle;
 pub mod record;
