@@ -1,1 +1,3 @@
 //! The Suyuan server: pages, REST, use cases, jobs.
+
+pub mod service;

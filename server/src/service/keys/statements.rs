@@ -1,0 +1,234 @@
+//! The registrar's statements: enrolled, replaced, revoked. Each is a record in the same log.
+
+use chrono::{DateTime, Utc};
+use store::{Connection, party::Party};
+use trace::{
+    hash::Hash,
+    keys::{Custody, KeyRole, Kid, PublicKey, SecretKey},
+    record::{
+        Body, Claims, Draft, Record, Seen,
+        statement::{self, Enrolment, Possession, Revocation, RevocationReason, Rotation, Statement},
+    },
+};
+use uuid::Uuid;
+
+use super::{Keys, KeysError, fresh_salt, fresh_seed};
+
+/// A key whose holder proves possession: `pop` is over the record `jti`.
+#[derive(Debug, Clone)]
+pub struct HeldKey {
+    pub jti: Uuid,
+    pub public: PublicKey,
+    pub custody: Custody,
+    pub pop: String,
+}
+
+/// What a new key is for.
+#[derive(Debug, Clone)]
+pub struct NewKey<'a> {
+    pub party: &'a Party,
+    pub role: KeyRole,
+    /// A device's own key.
+    pub device_id: Option<i64>,
+    /// Pack keys only: what every base name under this key starts with.
+    pub base_name: Option<String>,
+    /// The key that this one takes the place of.
+    pub replaces: Option<Kid>,
+}
+
+impl Keys {
+    /// Makes a key in platform custody for a party and enrols it.
+    pub async fn enrol_platform(&self, conn: &mut Connection, new: &NewKey<'_>) -> Result<Kid, KeysError> {
+        let seed = fresh_seed()?;
+        let secret = SecretKey::from_seed(&seed);
+        let sealed = self.kek.seal(secret.kid().as_bytes(), seed.as_slice())?;
+        self.enrol_secret(conn, new, &secret, Some(sealed)).await
+    }
+
+    /// Enrols a key that its holder keeps; checks the proof of possession.
+    pub async fn enrol_held(
+        &self,
+        conn: &mut Connection,
+        new: &NewKey<'_>,
+        held: &HeldKey,
+    ) -> Result<Kid, KeysError> {
+        self.enrol(conn, new, held, None).await
+    }
+
+    /// Makes sure that registrar and derivation key are enrolled for the operator: the ledger's first records.
+    /// The registrar enrols itself: a reader believes it because the reader's trust file names its thumbprint.
+    pub async fn found(&self, conn: &mut Connection, operator: &Party) -> Result<(), KeysError> {
+        for (secret, role) in [(&self.registrar, KeyRole::Registrar), (&self.derivation, KeyRole::Derivation)]
+        {
+            if store::key::by_kid(conn, secret.kid().as_bytes()).await?.is_some() {
+                continue;
+            }
+            let new = NewKey { party: operator, role, device_id: None, base_name: None, replaces: None };
+            self.enrol_secret(conn, &new, secret, None).await?;
+        }
+        Ok(())
+    }
+
+    /// From `since` on the key signs no more.
+    pub async fn revoke(
+        &self,
+        conn: &mut Connection,
+        kid: Kid,
+        since: DateTime<Utc>,
+        reason: RevocationReason,
+    ) -> Result<(), KeysError> {
+        let key = store::key::by_kid(conn, kid.as_bytes()).await?.ok_or(KeysError::NoKey)?;
+        let party = store::party::by_id(conn, key.party_id).await?;
+        if !store::key::retire(conn, kid.as_bytes(), "revoked", since).await? {
+            return Err(KeysError::NotGood);
+        }
+        let revocation = Revocation { kid, party: party.iss, since: since.timestamp(), reason };
+        self.state(conn, Uuid::now_v7(), Statement::Revoke(revocation), None).await?;
+        Ok(())
+    }
+
+    /// Writes a statement of the registrar as a record and queues its leaf. The operator is its author.
+    pub async fn state(
+        &self,
+        conn: &mut Connection,
+        jti: Uuid,
+        statement: Statement,
+        seen: Option<Seen>,
+    ) -> Result<Hash, KeysError> {
+        let operator = operator(conn).await?;
+        let now = Utc::now();
+        let kind = statement_type(&statement);
+        let claims = Claims {
+            iss: operator.iss.clone(),
+            iat: now.timestamp(),
+            jti,
+            aud: self.ledger.clone(),
+            profile: statement::profile_reference(),
+            seen,
+            refs: Vec::new(),
+        };
+        let draft = Draft { claims, body: Body::Statement(statement), act: None, event_hash: None };
+        // A statement conceals nothing and has no decoys: no salt is drawn.
+        let salt = fresh_salt()?;
+        let issued = trace::record::issue(draft, &[], || salt, 0, &self.registrar)?;
+        let public = public_projection(&issued.signed);
+        let row = store::record::Record {
+            jti,
+            entry: issued.entry.as_bytes().to_vec(),
+            kind: "statement".to_owned(),
+            party_id: operator.id,
+            iss: operator.iss,
+            kid: self.registrar.kid().as_bytes().to_vec(),
+            profile: statement::profile_reference(),
+            step: Some(kind.to_owned()),
+            grade: "self".to_owned(),
+            event_type: None,
+            // Statements are no events; the table holds one record per (party, event), so each names itself.
+            event_id: Some(format!("urn:uuid:{jti}")),
+            event_time: None,
+            event_offset: None,
+            event_hash: None,
+            place_id: None,
+            late: false,
+            corrects: None,
+            iat: now,
+            accepted_at: now,
+            signed: issued.signed,
+            public,
+        };
+        store::record::insert(conn, &row, &[], &[]).await?;
+        Ok(issued.entry)
+    }
+
+    async fn enrol_secret(
+        &self,
+        conn: &mut Connection,
+        new: &NewKey<'_>,
+        secret: &SecretKey,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<Kid, KeysError> {
+        let jti = Uuid::now_v7();
+        let possession = self.possession(jti, secret.kid(), new.party, Custody::Platform);
+        let pop = statement::prove_possession(&possession, secret);
+        let held = HeldKey { jti, public: secret.public(), custody: Custody::Platform, pop };
+        self.enrol(conn, new, &held, sealed).await
+    }
+
+    async fn enrol(
+        &self,
+        conn: &mut Connection,
+        new: &NewKey<'_>,
+        held: &HeldKey,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<Kid, KeysError> {
+        let kid = held.public.kid();
+        let possession = self.possession(held.jti, kid, new.party, held.custody);
+        statement::verify_possession(&held.pop, &possession, &held.public)?;
+        let now = Utc::now();
+        if store::key::by_kid(conn, kid.as_bytes()).await?.is_some() {
+            return Err(KeysError::Known);
+        }
+        if let Some(replaced) = new.replaces
+            && !store::key::retire(conn, replaced.as_bytes(), "rotated", now).await?
+        {
+            return Err(KeysError::NotGood);
+        }
+        let row = store::key::Key {
+            kid: kid.as_bytes().to_vec(),
+            party_id: new.party.id,
+            device_id: new.device_id,
+            role: new.role.as_str().to_owned(),
+            custody: held.custody.as_str().to_owned(),
+            state: "good".to_owned(),
+            since: now,
+            public: held.public.as_bytes().to_vec(),
+            sealed,
+            enrolled_by: None,
+        };
+        // The key's row comes first: the registrar's own enrolment is signed by the key that it enrols.
+        store::key::insert(conn, &row).await?;
+        let entry = self.state(conn, held.jti, new.statement(held), None).await?;
+        store::key::set_enrolled_by(conn, kid.as_bytes(), entry.as_bytes()).await?;
+        Ok(kid)
+    }
+
+    fn possession(&self, jti: Uuid, kid: Kid, party: &Party, custody: Custody) -> Possession {
+        Possession { aud: self.ledger.clone(), jti, kid, party: party.iss.clone(), custody }
+    }
+}
+
+impl NewKey<'_> {
+    fn statement(&self, held: &HeldKey) -> Statement {
+        let (kid, key) = (held.public.kid(), Hash(*held.public.as_bytes()));
+        let (role, custody) = (self.role, held.custody);
+        let (party, base_name, pop) = (self.party.iss.clone(), self.base_name.clone(), held.pop.clone());
+        match self.replaces {
+            Some(replaces) => {
+                Statement::Rotate(Rotation { replaces, kid, key, role, party, custody, base_name, pop })
+            }
+            None => Statement::Enrol(Enrolment { kid, key, role, party, custody, base_name, pop }),
+        }
+    }
+}
+
+/// The one party that runs the ledger.
+pub async fn operator(conn: &mut Connection) -> Result<Party, KeysError> {
+    let found = store::party::with_roles(conn, &["operator".to_owned()], 1).await?;
+    found.into_iter().next().ok_or(KeysError::NoOperator)
+}
+
+const fn statement_type(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::Enrol(_) => "enrol",
+        Statement::Rotate(_) => "rotate",
+        Statement::Revoke(_) => "revoke",
+        Statement::Roster(_) => "roster",
+        Statement::CodeRun(_) => "code-run",
+        Statement::NewLog(_) => "new-log",
+    }
+}
+
+/// A statement has nothing to conceal: what was signed is what everybody may see.
+fn public_projection(signed: &str) -> serde_json::Value {
+    Record::parse(signed).ok().and_then(|record| record.process(&[]).ok()).unwrap_or_default()
+}
