@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod b64;
+pub mod epcis;
 pub mod gs1;
 pub mod hash;
 pub mod json;
