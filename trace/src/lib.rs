@@ -5,6 +5,7 @@
 
 pub mod b64;
 pub mod epcis;
+pub mod graph;
 pub mod gs1;
 pub mod hash;
 pub mod json;
