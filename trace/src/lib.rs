@@ -12,3 +12,4 @@ pub mod json;
 pub mod keys;
 pub mod merkle;
 pub mod record;
+pub mod tlog;

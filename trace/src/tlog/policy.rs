@@ -1,0 +1,212 @@
+//! Whom to believe: C2SP tlog-policy (draft of 2026), and the trust file that adds our own lines to it.
+//!
+//! ```text
+//! log <vkey> [<url>]
+//! witness <name> <vkey> [<url>]
+//! group <name> <any | all | number> <name> …
+//! quorum <name | none>
+//! registrar <thumbprint>
+//! chain <chain id> <contract address>
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
+
+use super::{
+    cosignature, decimal,
+    note::{Note, NoteError, VerifierKey},
+};
+use crate::keys::Kid;
+
+/// Lines of a policy and members of a group.
+const LINES_MAX: usize = 1_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub key: VerifierKey,
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group {
+    threshold: usize,
+    members: Vec<String>,
+}
+
+/// A contract that heads are anchored in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    pub id: u64,
+    /// `0x` and 40 lower-case hexadecimal digits.
+    pub contract: String,
+}
+
+/// A parsed policy or trust file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub logs: Vec<Listed>,
+    witnesses: BTreeMap<String, Listed>,
+    groups: BTreeMap<String, Group>,
+    quorum: Option<String>,
+    /// Keys whose enrolments count.
+    pub registrars: Vec<Kid>,
+    pub chains: Vec<Chain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {rule}")]
+pub struct PolicyError {
+    pub line: usize,
+    pub rule: &'static str,
+}
+
+/// Which witnesses cosigned, when, and whether they are enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Name in the policy → Unix seconds.
+    pub by: BTreeMap<String, u64>,
+    pub enough: bool,
+}
+
+impl Policy {
+    /// Name in the policy → witness.
+    pub const fn witnesses(&self) -> &BTreeMap<String, Listed> {
+        &self.witnesses
+    }
+
+    /// Checks every cosignature of a known witness; one that does not verify refuses the note.
+    pub fn witnessed(&self, note: &Note) -> Result<Witnessed, NoteError> {
+        let mut by = BTreeMap::new();
+        for (name, witness) in &self.witnesses {
+            match cosignature::verify(note, &witness.key) {
+                Ok(time) => drop(by.insert(name.clone(), time)),
+                Err(NoteError::Unsigned(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let enough = self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by));
+        Ok(Witnessed { by, enough })
+    }
+
+    /// Whether cosignatures by the named witnesses satisfy the quorum.
+    pub fn is_enough(&self, names: impl IntoIterator<Item = String>) -> bool {
+        let by = names.into_iter().map(|name| (name, 0)).collect();
+        self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by))
+    }
+
+    /// Groups name only what stands above them, so the recursion ends.
+    fn is_met(&self, name: &str, by: &BTreeMap<String, u64>) -> bool {
+        match self.groups.get(name) {
+            Some(group) => {
+                group.members.iter().filter(|member| self.is_met(member, by)).count() >= group.threshold
+            }
+            None => by.contains_key(name),
+        }
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), &'static str> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            [] => Ok(()),
+            ["log", key, url @ ..] => {
+                let log = listed(key, url)?;
+                self.logs.push(log);
+                Ok(())
+            }
+            ["witness", name, key, url @ ..] => {
+                let witness = listed(key, url)?;
+                self.claim(name)?;
+                self.witnesses.insert((*name).to_owned(), witness);
+                Ok(())
+            }
+            ["group", name, threshold, members @ ..] => self.add_group(name, threshold, members),
+            ["quorum", name] => {
+                if self.quorum.is_some() {
+                    return Err("a second quorum");
+                }
+                let known = *name == "none" || self.knows(name);
+                self.quorum = Some((*name).to_owned());
+                if known { Ok(()) } else { Err("the quorum names what does not stand above it") }
+            }
+            ["registrar", kid] => {
+                self.registrars.push(kid.parse().map_err(|_| "not a key thumbprint")?);
+                Ok(())
+            }
+            ["chain", id, contract] => {
+                let id = decimal(id).ok_or("not a chain id")?;
+                let digits = contract.strip_prefix("0x").ok_or("not a contract address")?;
+                let is_hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                if digits.len() != 40 || !is_hex {
+                    return Err("not a contract address in lower case");
+                }
+                self.chains.push(Chain { id, contract: (*contract).to_owned() });
+                Ok(())
+            }
+            _ => Err("not a line of a policy"),
+        }
+    }
+
+    fn add_group(&mut self, name: &str, threshold: &str, members: &[&str]) -> Result<(), &'static str> {
+        let distinct: BTreeSet<&&str> = members.iter().collect();
+        if members.is_empty() || distinct.len() != members.len() {
+            return Err("a group has members, each once");
+        }
+        if !members.iter().all(|member| self.knows(member)) {
+            return Err("a group names what does not stand above it");
+        }
+        let threshold = match threshold {
+            "any" => 1,
+            "all" => members.len(),
+            number => decimal(number).and_then(|number| usize::try_from(number).ok()).unwrap_or(0),
+        };
+        if threshold == 0 || threshold > members.len() {
+            return Err("a group's threshold is any, all, or a number of its members");
+        }
+        self.claim(name)?;
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        self.groups.insert(name.to_owned(), Group { threshold, members });
+        Ok(())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.witnesses.contains_key(name) || self.groups.contains_key(name)
+    }
+
+    fn claim(&self, name: &str) -> Result<(), &'static str> {
+        if name == "none" || self.knows(name) { Err("the name is taken") } else { Ok(()) }
+    }
+}
+
+fn listed(key: &str, url: &[&str]) -> Result<Listed, &'static str> {
+    let key = key.parse().map_err(|_| "not a verifier key")?;
+    match url {
+        [] => Ok(Listed { key, url: None }),
+        [url] => Ok(Listed { key, url: Some((*url).to_owned()) }),
+        _ => Err("more words than the line has room for"),
+    }
+}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let mut policy = Self::default();
+        for (at, line) in text.lines().enumerate() {
+            let line_number = at + 1;
+            let fail = |rule| PolicyError { line: line_number, rule };
+            if at >= LINES_MAX {
+                return Err(fail("more lines than a policy may have"));
+            }
+            let line = line.split('#').next().unwrap_or_default();
+            policy.add(line).map_err(fail)?;
+        }
+        if policy.quorum.as_deref() == Some("none") {
+            policy.quorum = None;
+        } else if policy.quorum.is_none() {
+            return Err(PolicyError { line: text.lines().count(), rule: "no quorum line" });
+        }
+        Ok(policy)
+    }
+}
