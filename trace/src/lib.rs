@@ -12,4 +12,5 @@ pub mod json;
 pub mod keys;
 pub mod merkle;
 pub mod record;
+pub mod roster;
 pub mod tlog;

@@ -59,9 +59,14 @@ impl<F: Fn(u8, u64) -> Option<Hash>> Nodes for F {
     }
 }
 
-/// `SHA-256(0x00 ‖ entry)`, RFC 9162 §2.1.1.
+/// `SHA-256(0x00 ‖ entry)`, RFC 9162 §2.1.1: the leaf of the log, whose entries are 32 bytes.
 pub fn leaf_hash(entry: &Hash) -> Hash {
-    sha256_of(&[&[0], entry.as_bytes()])
+    leaf_hash_of(entry.as_bytes())
+}
+
+/// `SHA-256(0x00 ‖ bytes)`, for trees over something else than entries.
+pub fn leaf_hash_of(bytes: &[u8]) -> Hash {
+    sha256_of(&[&[0], bytes])
 }
 
 /// `SHA-256(0x01 ‖ left ‖ right)`, RFC 9162 §2.1.1.
