@@ -1,1 +1,69 @@
-fn main() {}
+//! `suyuan`: serve, migrate, config, and the operator's first sign-in.
+
+use std::{io::Write as _, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+use server::{
+    app::{self, AppState},
+    config::Config,
+    web::error::chain,
+};
+
+/// Suyuan (溯源): traceability from the source to the scan
+#[derive(Parser)]
+#[command(name = "suyuan", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve pages and REST, and run the jobs
+    Serve(Box<Config>),
+    /// Bring the database up to this program's schema
+    Migrate {
+        /// Postgres, as the owner of the tables
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// Print the effective configuration, secrets masked
+    Config(Box<Config>),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SUYUAN_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain(error.as_ref()), "suyuan ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout();
+    // Migrations need a multi-threaded runtime, and so plain `main`.
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        Command::Serve(config) => {
+            let state = Arc::new(AppState::open(*config)?);
+            runtime.block_on(app::serve(state))?;
+        }
+        Command::Migrate { database_url } => {
+            for version in runtime.block_on(store::migrate(&database_url))? {
+                writeln!(out, "migrated {version}")?;
+            }
+        }
+        Command::Config(config) => write!(out, "{}", config.masked())?,
+    }
+    Ok(())
+}

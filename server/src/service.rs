@@ -1,3 +1,4 @@
-//! Use cases: authorise → rules → one transaction. Nothing here knows of HTTP.
+//! Use cases: authorise → rules → one transaction. Nothing here knows HTTP.
 
+pub mod account;
 pub mod keys;

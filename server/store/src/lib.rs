@@ -3,6 +3,7 @@
 //! One file per domain word; a function is one query, typed. Functions take [`&mut Connection`](Connection), so that the
 //! caller decides what belongs to one transaction: [`Store::begin`] … [`Transaction::commit`].
 
+pub mod account;
 pub mod code;
 mod connection;
 pub mod consignment;

@@ -1,0 +1,292 @@
+//! Who is who: passwords, sessions and the tokens of programs.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _, password_hash::SaltString};
+use chrono::{DateTime, TimeDelta, Utc};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use store::{
+    Store, StoreError,
+    account::{self, Account},
+    party::Party,
+};
+use trace::{b64, hash::sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// A season's working day and the next morning.
+const SESSION_HOURS: i64 = 14;
+/// Wrong passwords for one login within the window before it has to wait.
+const ATTEMPTS_MAX: u32 = 8;
+const ATTEMPTS_WINDOW: Duration = Duration::from_secs(600);
+/// Logins whose attempts are remembered at once.
+const ATTEMPTS_LOGINS_MAX: usize = 10_000;
+/// Hashing costs 19 MiB each: more at once wait.
+const HASHES_AT_ONCE: usize = 2;
+pub const PASSWORD_CHARACTERS_MIN: usize = 10;
+const PASSWORD_BYTES_MAX: usize = 256;
+const LOGIN_BYTES_MAX: usize = 64;
+
+/// Somebody signed in, with the party they work for.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub account_id: Uuid,
+    pub person_id: Option<Uuid>,
+    pub party: Party,
+    pub roles: Vec<String>,
+    pub locale: String,
+}
+
+/// A program that acts for a party, within its scopes.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub party: Party,
+    pub scopes: Vec<String>,
+}
+
+impl Member {
+    pub fn is_regulator(&self) -> bool {
+        self.party.role == "regulator"
+    }
+
+    pub fn is_operator(&self) -> bool {
+        self.party.role == "operator"
+    }
+}
+
+/// What a new account is made of.
+pub struct NewAccount<'a> {
+    pub party_id: i64,
+    pub person_id: Option<Uuid>,
+    pub login: &'a str,
+    pub password: &'a str,
+    pub roles: Vec<String>,
+    pub locale: &'a str,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// Login or password: which of them is nobody's business.
+    #[error("login or password is wrong")]
+    Wrong,
+    #[error("too many attempts")]
+    TooMany,
+    #[error("the login is taken")]
+    LoginTaken,
+    #[error("a login has 1 to 64 bytes")]
+    LoginLength,
+    #[error("a password has at least {PASSWORD_CHARACTERS_MIN} characters")]
+    PasswordLength,
+    #[error("the password could not be hashed")]
+    Hash(#[from] argon2::password_hash::Error),
+    #[error("no randomness")]
+    Random(#[from] getrandom::Error),
+    #[error("a thread ended early")]
+    Thread(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The use cases of accounts.
+pub struct Accounts {
+    store: Store,
+    lookup_key: Zeroizing<[u8; 32]>,
+    attempts: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
+    hashing: tokio::sync::Semaphore,
+}
+
+impl Accounts {
+    /// `kek` is the key-encryption key; the key of the login look-up is drawn from it.
+    pub fn new(store: Store, kek: &[u8; 32]) -> Self {
+        Self {
+            store,
+            lookup_key: Zeroizing::new(keyed(kek, b"suyuan/login-lookup/1")),
+            attempts: Mutex::new(HashMap::new()),
+            hashing: tokio::sync::Semaphore::new(HASHES_AT_ONCE),
+        }
+    }
+
+    /// A telephone number or a name; spaces, dashes and case do not matter.
+    fn login_hash(&self, login: &str) -> Result<[u8; 32], AccountError> {
+        let login: String = login
+            .chars()
+            .filter(|letter| !letter.is_whitespace() && *letter != '-')
+            .flat_map(char::to_lowercase)
+            .collect();
+        if login.is_empty() || login.len() > LOGIN_BYTES_MAX {
+            return Err(AccountError::LoginLength);
+        }
+        Ok(keyed(&self.lookup_key, login.as_bytes()))
+    }
+
+    pub async fn create(&self, new: NewAccount<'_>) -> Result<Uuid, AccountError> {
+        if new.password.chars().count() < PASSWORD_CHARACTERS_MIN || new.password.len() > PASSWORD_BYTES_MAX {
+            return Err(AccountError::PasswordLength);
+        }
+        let account = Account {
+            id: Uuid::now_v7(),
+            party_id: new.party_id,
+            person_id: new.person_id,
+            login_hash: self.login_hash(new.login)?.to_vec(),
+            password_hash: self.hash(new.password).await?,
+            roles: new.roles,
+            locale: new.locale.to_owned(),
+        };
+        let mut conn = self.store.connection().await?;
+        account::insert(&mut conn, &account).await.map_err(|error| match error.constraint() {
+            Some("account_login_hash_key") => AccountError::LoginTaken,
+            _ => error.into(),
+        })?;
+        Ok(account.id)
+    }
+
+    /// A new session's token, which is stored nowhere but in the reader's cookie.
+    pub async fn sign_in(
+        &self,
+        login: &str,
+        password: &str,
+        now: DateTime<Utc>,
+    ) -> Result<String, AccountError> {
+        let login_hash = self.login_hash(login).map_err(|_| AccountError::Wrong)?;
+        self.attempt(login_hash)?;
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(AccountError::Wrong);
+        }
+        let mut conn = self.store.connection().await?;
+        let found = account::by_login(&mut conn, &login_hash).await?;
+        // The connection is not held while the hash is computed.
+        drop(conn);
+        // An unknown login costs the same work: time does not tell who has an account.
+        let expected = found.as_ref().map_or(DECOY, |account| account.password_hash.as_str()).to_owned();
+        let matches = self.verify(password, expected).await?;
+        let Some(account) = found.filter(|_| matches) else { return Err(AccountError::Wrong) };
+        self.forget_attempts(login_hash);
+        let token = random_token()?;
+        let expires_at = now + TimeDelta::hours(SESSION_HOURS);
+        let mut conn = self.store.connection().await?;
+        account::insert_session(&mut conn, sha256(token.as_bytes()).as_bytes(), account.id, expires_at)
+            .await?;
+        Ok(token)
+    }
+
+    pub async fn member(&self, token: &str, now: DateTime<Utc>) -> Result<Option<Member>, AccountError> {
+        let mut conn = self.store.connection().await?;
+        let found = account::of_session(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?;
+        Ok(found.map(|(account, party)| Member {
+            account_id: account.id,
+            person_id: account.person_id,
+            party,
+            roles: account.roles,
+            locale: account.locale,
+        }))
+    }
+
+    pub async fn sign_out(&self, token: &str, now: DateTime<Utc>) -> Result<(), AccountError> {
+        let mut conn = self.store.connection().await?;
+        Ok(account::revoke_session(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?)
+    }
+
+    /// A program's token; shown once, stored as its hash.
+    pub async fn issue_token(
+        &self,
+        party_id: i64,
+        label: &str,
+        scopes: &[String],
+        expires_at: Option<DateTime<Utc>>,
+    ) -> Result<String, AccountError> {
+        let token = random_token()?;
+        let mut conn = self.store.connection().await?;
+        account::insert_token(
+            &mut conn,
+            sha256(token.as_bytes()).as_bytes(),
+            party_id,
+            label,
+            scopes,
+            expires_at,
+        )
+        .await?;
+        Ok(token)
+    }
+
+    pub async fn program(&self, token: &str, now: DateTime<Utc>) -> Result<Option<Program>, AccountError> {
+        let mut conn = self.store.connection().await?;
+        let found = account::of_token(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?;
+        Ok(found.map(|(party, scopes)| Program { party, scopes }))
+    }
+
+    async fn hash(&self, password: &str) -> Result<String, AccountError> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt)?;
+        let salt = SaltString::encode_b64(&salt)?;
+        let password = Zeroizing::new(password.to_owned());
+        let permit = self.hashing.acquire().await;
+        let hash = tokio::task::spawn_blocking(move || {
+            Argon2::default().hash_password(password.as_bytes(), &salt).map(|hash| hash.to_string())
+        })
+        .await?;
+        drop(permit);
+        Ok(hash?)
+    }
+
+    async fn verify(&self, password: &str, expected: String) -> Result<bool, AccountError> {
+        let password = Zeroizing::new(password.to_owned());
+        let permit = self.hashing.acquire().await;
+        let matches = tokio::task::spawn_blocking(move || {
+            let expected = PasswordHash::new(&expected)?;
+            Ok::<_, argon2::password_hash::Error>(
+                Argon2::default().verify_password(password.as_bytes(), &expected).is_ok(),
+            )
+        })
+        .await?;
+        drop(permit);
+        Ok(matches?)
+    }
+
+    /// Counts an attempt before the work is done.
+    fn attempt(&self, login: [u8; 32]) -> Result<(), AccountError> {
+        let now = Instant::now();
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempts.len() >= ATTEMPTS_LOGINS_MAX {
+            attempts.retain(|_, (_, since)| now.duration_since(*since) < ATTEMPTS_WINDOW);
+        }
+        if attempts.len() >= ATTEMPTS_LOGINS_MAX && !attempts.contains_key(&login) {
+            return Err(AccountError::TooMany);
+        }
+        let entry = attempts.entry(login).or_insert((0, now));
+        if now.duration_since(entry.1) >= ATTEMPTS_WINDOW {
+            *entry = (0, now);
+        }
+        if entry.0 >= ATTEMPTS_MAX {
+            return Err(AccountError::TooMany);
+        }
+        entry.0 += 1;
+        Ok(())
+    }
+
+    fn forget_attempts(&self, login: [u8; 32]) {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(&login);
+    }
+}
+
+/// The hash of a password that nobody has, with the parameters of the others.
+const DECOY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c3V5dWFuLWRlY295LXNhbHQ$bqzPPjPzUkcHcUn6Wxq0oEHBO9ZCKbVxdKZ7YW9YJ2k";
+
+fn keyed(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    // HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return *sha256(message).as_bytes() };
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+/// 256 random bits in base64url.
+fn random_token() -> Result<String, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    getrandom::fill(bytes.as_mut())?;
+    Ok(b64::url(bytes.as_ref()))
+}

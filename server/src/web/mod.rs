@@ -1,0 +1,41 @@
+//! Pages and REST. A handler: extract → one service call → page.
+
+pub mod account;
+pub mod caller;
+pub mod error;
+pub mod guard;
+pub mod health;
+pub mod locale;
+pub mod page;
+
+pub use error::WebError;
+
+use actix_web::web::ServiceConfig;
+
+pub use crate::app::AppState;
+
+/// Largest body of a form or a JSON document.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Every route of the server, one function per file.
+pub fn configure(routes: &mut ServiceConfig) {
+    let json =
+        actix_web::web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| match error {
+            actix_web::error::JsonPayloadError::Overflow { .. }
+            | actix_web::error::JsonPayloadError::OverflowKnownLength { .. } => WebError::TooLarge.into(),
+            actix_web::error::JsonPayloadError::ContentType => WebError::MediaType.into(),
+            _ => WebError::BadRequest("the body is not the JSON that is expected here").into(),
+        });
+    let form =
+        actix_web::web::FormConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| match error {
+            actix_web::error::UrlencodedError::Overflow { .. } => WebError::TooLarge.into(),
+            actix_web::error::UrlencodedError::ContentType => WebError::MediaType.into(),
+            _ => WebError::BadRequest("the body is not a form").into(),
+        });
+    let query = actix_web::web::QueryConfig::default()
+        .error_handler(|_, _| WebError::BadRequest("the query is not understood").into());
+    let path = actix_web::web::PathConfig::default().error_handler(|_, _| WebError::NotFound.into());
+    routes.app_data(json).app_data(form).app_data(query).app_data(path);
+    routes.configure(health::routes);
+    routes.configure(account::routes);
+}
