@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod b64;
+pub mod bundle;
 pub mod epcis;
 pub mod graph;
 pub mod gs1;

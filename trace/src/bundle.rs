@@ -1,0 +1,77 @@
+//! The proof bundle: everything that a reader needs to check statements offline, in one text with one canonical form.
+//!
+//! `formats.md`, "Bundle": one checkpoint with cosignatures per log that it touches; per statement its signed bytes,
+//! disclosures, index, inclusion path, key, and the signer's roster line; cosigned `seen` checkpoints; chain locations; last
+//! line the SHA-256 of all before (against accident). Enrolments and rosters are statements of the bundle like all others.
+//! What is parsed and printed again is the same bytes, else it is no bundle.
+
+mod text;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use text::BundleError;
+pub use verify::{Checked, Layer, Outcome, Report, Verdict, verify};
+
+use crate::{hash::Hash, keys::PublicKey, roster::LineProof, tlog::note::Note};
+
+/// Media type of the text.
+pub const MEDIA_TYPE: &str = "application/vnd.suyuan.bundle";
+/// Bytes of a bundle; a lot's whole story of some hundred statements is a tenth of it.
+pub const BUNDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Statements in a bundle.
+pub const ITEMS_MAX: usize = 10_000;
+
+/// A bundle as parsed; nothing in it is verified yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bundle {
+    /// One per log, by origin.
+    pub checkpoints: Vec<Note>,
+    pub seen: Vec<SeenProof>,
+    pub items: Vec<Item>,
+    pub anchors: Vec<Anchor>,
+}
+
+/// A cosigned checkpoint that a record names as `seen`, and that the bundle's checkpoint of that log extends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenProof {
+    pub note: Note,
+    pub path: Vec<Hash>,
+}
+
+/// What was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signed {
+    /// `header.payload.signature`, and the disclosures that this reader may have.
+    Record { signed: String, disclosures: Vec<String> },
+    /// A COSE_Sign1.
+    Pack(Vec<u8>),
+}
+
+/// One statement and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub signed: Signed,
+    /// The signer's public key; its thumbprint is the kid, so it needs no other proof of being that key.
+    pub key: PublicKey,
+    /// Which of the bundle's checkpoints, and the leaf's index under it.
+    pub checkpoint: usize,
+    pub index: u64,
+    pub path: Vec<Hash>,
+    /// The signer's line in a roster that is the item of this number.
+    pub roster: Option<(usize, LineProof)>,
+}
+
+/// Where a head can be found on a chain: checked online only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    pub chain_id: u64,
+    /// `0x` and 40 lower-case hexadecimal digits.
+    pub contract: String,
+    pub origin: String,
+    pub size: u64,
+    pub root: Hash,
+    /// `0x` and 64 lower-case hexadecimal digits.
+    pub transaction: String,
+}
