@@ -62,8 +62,8 @@ impl Store {
     }
 
     /// A connection of its own that never goes back to the pool: what a session lock lives on.
-    pub async fn detached(&self) -> Result<Connection, StoreError> {
-        Ok(Object::take(self.pool.get().await?))
+    pub async fn session(&self) -> Result<Session, StoreError> {
+        Ok(Session(Object::take(self.pool.get().await?)))
     }
 
     /// Starts a transaction (read committed).
@@ -71,6 +71,33 @@ impl Store {
         let mut connection = self.pool.get().await?;
         AnsiTransactionManager::begin_transaction(&mut *connection).await?;
         Ok(Transaction(Some(connection)))
+    }
+}
+
+/// A connection outside the pool. Dropping it closes it: its open transaction is rolled back, its locks are free.
+pub struct Session(AsyncPgConnection);
+
+impl Session {
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        Ok(AnsiTransactionManager::begin_transaction(&mut self.0).await?)
+    }
+
+    /// After an error the outcome is unknown: drop the session and read again.
+    pub async fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(AnsiTransactionManager::commit_transaction(&mut self.0).await?)
+    }
+}
+
+impl Deref for Session {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
     }
 }
 

@@ -240,6 +240,21 @@ pub async fn newest_checkpoints(
         .await?)
 }
 
+/// The oldest checkpoint that is larger than `size`.
+pub async fn first_checkpoint_after(
+    conn: &mut Connection,
+    log_id: i16,
+    size: i64,
+) -> Result<Option<Checkpoint>, StoreError> {
+    Ok(checkpoint::table
+        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.gt(size)))
+        .order(checkpoint::size)
+        .select(Checkpoint::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
 /// The newest `limit` checkpoints that carry at least one cosignature, newest first.
 pub async fn newest_cosigned(
     conn: &mut Connection,

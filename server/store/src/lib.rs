@@ -14,7 +14,8 @@ mod migrate;
 pub mod party;
 pub mod quota;
 pub mod record;
+pub mod roster;
 pub mod schema;
 
-pub use connection::{Connection, Pooled, Store, StoreError, Transaction};
+pub use connection::{Connection, Pooled, Session, Store, StoreError, Transaction};
 pub use migrate::{MigrateError, migrate, revert_all};

@@ -450,6 +450,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    roster (root) {
+        root -> Binary,
+        lines -> Text,
+    }
+}
+
+diesel::table! {
     scan (uri, month) {
         uri -> Text,
         month -> Date,
@@ -539,6 +546,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     record_lot,
     record_ref,
     regulator_look,
+    roster,
     scan,
     session,
     share,
