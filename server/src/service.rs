@@ -1,5 +1,9 @@
 //! Use cases: authorise → rules → one transaction. Nothing here knows HTTP.
 
 pub mod account;
+pub mod capture_epcis;
+pub mod disclosures;
 pub mod keys;
 pub mod ledger;
+pub mod linkset;
+pub mod tracing;

@@ -35,6 +35,8 @@ pub enum KeysError {
     Randomness,
     #[error("the party has no key that the platform may sign with")]
     NoKey,
+    #[error("a personal disclosure without the person whose it is")]
+    NoPerson,
     #[error("the key is known already")]
     Known,
     #[error("the key is not good any more")]

@@ -114,6 +114,22 @@ pub async fn lines_of(conn: &mut Connection, consignments: &[i64]) -> Result<Vec
         .await?)
 }
 
+/// The consignments that carried `lots`, oldest first, at most `limit`: the path of custody.
+pub async fn of_lots(
+    conn: &mut Connection,
+    lots: &[i64],
+    limit: i64,
+) -> Result<Vec<(Consignment, Line)>, StoreError> {
+    Ok(consignment::table
+        .inner_join(consignment_line::table.on(consignment_line::consignment_id.eq(consignment::id)))
+        .filter(consignment_line::lot_id.eq_any(lots))
+        .order((consignment::shipped_time, consignment::id, consignment_line::lot_id))
+        .limit(limit)
+        .select((Consignment::as_select(), Line::as_select()))
+        .load(conn)
+        .await?)
+}
+
 pub async fn receive(
     conn: &mut Connection,
     id: i64,

@@ -294,3 +294,14 @@ pub async fn shares_of(conn: &mut Connection, lots: &[i64]) -> Result<Vec<Share>
         .load(conn)
         .await?)
 }
+
+/// How much of each lot was made: what the records that made it say.
+pub async fn made_quantities(conn: &mut Connection, lots: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
+    use crate::schema::record_lot;
+    let rows: Vec<(i64, Option<i64>)> = record_lot::table
+        .filter(record_lot::lot_id.eq_any(lots).and(record_lot::part.eq("output")))
+        .select((record_lot::lot_id, record_lot::quantity))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|(lot, quantity)| (lot, quantity.unwrap_or_default())).collect())
+}

@@ -105,6 +105,36 @@ pub async fn by_event_id(
         .await?)
 }
 
+/// The party's event of this keyed CBV hash that is no correction: an import without an eventID that came before.
+pub async fn by_event_hash(
+    conn: &mut Connection,
+    party_id: i64,
+    event_hash: &[u8],
+) -> Result<Option<Record>, StoreError> {
+    Ok(record::table
+        .filter(record::party_id.eq(party_id).and(record::event_hash.eq(event_hash)))
+        .filter(record::corrects.is_null())
+        .order(record::accepted_at)
+        .select(Record::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// One import of a party at a time, until the transaction ends: an event without an eventID is a duplicate by its hash,
+/// which no constraint watches.
+pub async fn lock_imports(conn: &mut Connection, party_id: i64) -> Result<(), StoreError> {
+    /// "impo": the advisory locks of imports.
+    const CLASS: i32 = 0x696d_706f;
+    let key = i32::try_from(party_id % i64::from(i32::MAX)).unwrap_or_default();
+    diesel::sql_query("select pg_advisory_xact_lock($1, $2)")
+        .bind::<diesel::sql_types::Integer, _>(CLASS)
+        .bind::<diesel::sql_types::Integer, _>(key)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The records that `entry` is corrected by.
 pub async fn corrections_of(conn: &mut Connection, entries: &[Vec<u8>]) -> Result<Vec<Record>, StoreError> {
     Ok(record::table

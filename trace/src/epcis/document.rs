@@ -137,6 +137,7 @@ impl Document {
             "EPCISQueryDocument" => {
                 QueryDocumentFields::read(Value::Object(map), &at).map(Box::new).map(Self::Query)
             }
+            _ if !map.contains_key("@context") => Err(root.member("@context").error(Rule::Missing)),
             _ => {
                 map.insert("type".to_owned(), Value::from(name));
                 Event::read(Value::Object(map), &root).map(Box::new).map(Self::Event)

@@ -7,6 +7,7 @@ mod context;
 mod document;
 mod event;
 mod hash;
+mod import;
 mod normalise;
 mod read;
 mod value;
@@ -23,6 +24,7 @@ pub use event::{
     SensorReport, Source, TransactionEvent, TransformationEvent,
 };
 pub use hash::{event_hash, event_hash_uri, prehash};
+pub use import::{IMPORT_DECOYS, import_conceal, import_profile_reference};
 pub use normalise::normalise;
 pub use read::{EpcisError, Extensions, Rule};
 pub use value::{Action, Decimal, Hexadecimal, Offset, OneOrMany, Time, Unit, Uri, Version};

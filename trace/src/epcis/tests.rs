@@ -84,6 +84,63 @@ fn events_of_the_examples_stand_alone_and_satisfy_gs1s_schema_after_normalising(
     assert!(normalised >= 40, "{normalised}");
 }
 
+/// Formats "Trace record": valid with all disclosures and with none.
+#[test]
+fn an_imported_event_satisfies_gs1s_schema_with_all_and_with_no_disclosures() {
+    use crate::{keys::SecretKey, record};
+    let Some(folder) = shared("gs1-epcis") else { return };
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("EPCIS-JSON-Schema.json")).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let key = SecretKey::from_seed(&[7; 32]);
+    let mut tried = 0;
+    for (name, value) in examples() {
+        for mut event in Document::from_value(value).unwrap().into_events() {
+            if normalise(&mut event).is_err() {
+                continue;
+            }
+            let conceal = import_conceal(&event);
+            let mut plain = event.to_value();
+            let context = plain.as_object_mut().unwrap().shift_remove("@context").unwrap();
+            let claims = record::Claims {
+                iss: "https://id.gs1.org/417/9520123456788".to_owned(),
+                iat: 1_768_696_200,
+                jti: "019bd5f0-0000-7000-8000-000000000001".parse().unwrap(),
+                aud: "suyuan".to_owned(),
+                profile: import_profile_reference(),
+                seen: None,
+                refs: Vec::new(),
+            };
+            let draft = record::Draft {
+                claims,
+                body: record::Body::Event { context, event: plain },
+                act: None,
+                event_hash: Some("ni:///sha-256;00?ver=CBV2.0".to_owned()),
+            };
+            let mut salts = 0_u128;
+            let fresh = || {
+                salts += 1;
+                salts.to_be_bytes()
+            };
+            let issued = record::issue(draft, &conceal, fresh, IMPORT_DECOYS, &key).unwrap();
+            let signed = record::verify(&issued.signed, &key.public()).unwrap();
+            let all: Vec<&str> =
+                issued.disclosures.iter().map(|disclosure| disclosure.text.as_str()).collect();
+            for disclosures in [&all[..], &[]] {
+                let mut processed = signed.process(disclosures).unwrap()["event"].take();
+                let errors: Vec<String> =
+                    validator.iter_errors(&processed).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{name} with {} disclosures: {errors:?}", disclosures.len());
+                if !disclosures.is_empty() {
+                    assert_eq!(processed.take(), event.to_value(), "{name}");
+                }
+            }
+            tried += 1;
+        }
+    }
+    assert!(examples().is_empty() || tried == 55, "{tried}");
+}
+
 fn event(change: impl FnOnce(&mut Value)) -> Result<Event, EpcisError> {
     let mut event = json!({
         "@context": [EPCIS_CONTEXT, {"mill": "https://mill.example/voc/"}],

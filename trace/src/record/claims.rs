@@ -47,6 +47,17 @@ pub enum Rel {
     Evidence,
 }
 
+impl Rel {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrects => "corrects",
+            Self::Answers => "answers",
+            Self::Derived => "derived",
+            Self::Evidence => "evidence",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ref {

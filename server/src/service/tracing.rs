@@ -1,0 +1,199 @@
+//! Where a lot came from, where it went, and through whose hands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use store::{
+    Connection, StoreError, consignment,
+    lot::{self, Lot},
+    party::{self, Party, Place},
+    record,
+};
+use trace::{
+    graph::{Answer, Direction, Edge, Found, Walk},
+    gs1::Key,
+    hash::Hash,
+};
+
+/// Lots in one answer; beyond, the answer says where it was cut.
+pub const LOTS_MAX: usize = 10_000;
+/// Hand-overs in one answer.
+const HANDOVERS_MAX: i64 = 10_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TracingError {
+    #[error("no lot of that name")]
+    Unknown,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The answer, with the rows that it speaks of.
+#[derive(Debug)]
+pub struct Trace {
+    pub root: Lot,
+    pub answer: Answer<i64>,
+    pub lots: BTreeMap<i64, Lot>,
+    pub custody: Vec<Handover>,
+    pub parties: BTreeMap<i64, Party>,
+    pub places: BTreeMap<i64, Place>,
+}
+
+/// A quantity of a lot that went from one party to another.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    pub consignment: consignment::Consignment,
+    pub line: consignment::Line,
+}
+
+/// The lots that an identifier stands for: the lot itself, or what stands on a logistic unit now.
+pub async fn lots_named(conn: &mut Connection, key: &Key) -> Result<Vec<Lot>, StoreError> {
+    if let Key::LogisticUnit(_) = key {
+        let on_it = consignment::contents(conn, &key.uri()).await?;
+        let ids: Vec<i64> = on_it.into_iter().map(|(lot, _)| lot).collect();
+        return lot::by_ids(conn, &ids).await;
+    }
+    Ok(lot::by_uri(conn, &key.uri()).await?.into_iter().collect())
+}
+
+/// Follows the lot `root` in one direction: every lot reached, proportional shares, broken links, hand-overs.
+pub async fn follow(
+    conn: &mut Connection,
+    root: Lot,
+    direction: Direction,
+    lots_max: usize,
+) -> Result<Trace, TracingError> {
+    let mut walk = Walk::new(root.id, direction, lots_max.min(LOTS_MAX));
+    let mut lots = BTreeMap::new();
+    while !walk.wanted().is_empty() {
+        let wanted = walk.wanted().to_vec();
+        let (rows, found) = look_up(conn, &wanted, direction).await?;
+        lots.extend(rows.into_iter().map(|lot| (lot.id, lot)));
+        walk.feed(found);
+    }
+    let answer = walk.finish();
+    let reached: Vec<i64> = lots.keys().copied().collect();
+    let custody: Vec<Handover> = consignment::of_lots(conn, &reached, HANDOVERS_MAX)
+        .await?
+        .into_iter()
+        .map(|(consignment, line)| Handover { consignment, line })
+        .collect();
+    let (parties, places) = involved(conn, &lots, &custody).await?;
+    Ok(Trace { root, answer, lots, custody, parties, places })
+}
+
+/// As [`follow`], by any identifier of the lot.
+pub async fn follow_named(
+    conn: &mut Connection,
+    key: &Key,
+    direction: Direction,
+) -> Result<Trace, TracingError> {
+    let root = lots_named(conn, key).await?.into_iter().next().ok_or(TracingError::Unknown)?;
+    follow(conn, root, direction, LOTS_MAX).await
+}
+
+async fn look_up(
+    conn: &mut Connection,
+    wanted: &[i64],
+    direction: Direction,
+) -> Result<(Vec<Lot>, Vec<Found<i64>>), TracingError> {
+    let rows = lot::by_ids(conn, wanted).await?;
+    let edges = match direction {
+        Direction::Up => upstream(conn, &rows).await?,
+        Direction::Down => lot::edges_out_of(conn, wanted).await?,
+    };
+    let edges = without_corrected(conn, edges).await?;
+    let mut made: BTreeMap<i64, i64> = BTreeMap::new();
+    for (id, quantity) in lot::made_quantities(conn, wanted).await? {
+        let sum = made.entry(id).or_default();
+        *sum = sum.saturating_add(quantity);
+    }
+    let began = beginnings(conn, &rows).await?;
+    let mut by_lot: BTreeMap<i64, Vec<Edge<i64>>> = BTreeMap::new();
+    for edge in edges {
+        let near = if direction == Direction::Up { edge.child } else { edge.parent };
+        by_lot.entry(near).or_default().push(edge);
+    }
+    let found = rows
+        .iter()
+        .map(|lot| {
+            let edges = by_lot.remove(&lot.id).unwrap_or_default();
+            let folded = || edges.iter().fold(0_i64, |sum, edge| sum.saturating_add(edge.parent_quantity));
+            let quantity = made.get(&lot.id).copied().unwrap_or_else(folded);
+            Found { lot: lot.id, quantity, begins: began.contains(&lot.entry), edges }
+        })
+        .collect();
+    Ok((rows, found))
+}
+
+/// Edges into the lots; those of a storage epoch lead straight to the arrivals that it is folded to.
+async fn upstream(conn: &mut Connection, rows: &[Lot]) -> Result<Vec<lot::Edge>, StoreError> {
+    let (epochs, others): (Vec<&Lot>, Vec<&Lot>) = rows.iter().partition(|lot| lot.epoch.is_some());
+    let others: Vec<i64> = others.iter().map(|lot| lot.id).collect();
+    let ids: Vec<i64> = epochs.iter().map(|lot| lot.id).collect();
+    let entries: BTreeMap<i64, &[u8]> = epochs.iter().map(|lot| (lot.id, lot.entry.as_slice())).collect();
+    let mut edges = lot::edges_into(conn, &others).await?;
+    for share in lot::shares_of(conn, &ids).await? {
+        edges.push(lot::Edge {
+            parent_id: share.arrival_id,
+            child_id: share.lot_id,
+            entry: entries.get(&share.lot_id).map(|entry| entry.to_vec()).unwrap_or_default(),
+            kind: "epoch".to_owned(),
+            parent_quantity: share.quantity,
+            child_quantity: share.quantity,
+        });
+    }
+    Ok(edges)
+}
+
+/// A corrected event leaves the trace.
+async fn without_corrected(
+    conn: &mut Connection,
+    edges: Vec<lot::Edge>,
+) -> Result<Vec<Edge<i64>>, StoreError> {
+    let entries: BTreeSet<Vec<u8>> = edges.iter().map(|edge| edge.entry.clone()).collect();
+    let entries: Vec<Vec<u8>> = entries.into_iter().collect();
+    let corrections = record::corrections_of(conn, &entries).await?;
+    let corrected: BTreeSet<Vec<u8>> = corrections.into_iter().filter_map(|record| record.corrects).collect();
+    edges
+        .into_iter()
+        .filter(|edge| !corrected.contains(&edge.entry))
+        .map(|edge| {
+            let entry = Hash::from_slice(&edge.entry).ok_or(StoreError::Corrupt("an edge's entry"))?;
+            Ok(Edge {
+                parent: edge.parent_id,
+                child: edge.child_id,
+                entry,
+                parent_quantity: edge.parent_quantity,
+                child_quantity: edge.child_quantity,
+            })
+        })
+        .collect()
+}
+
+/// The records among those that made `rows` in which something begins: anything but a transformation.
+async fn beginnings(conn: &mut Connection, rows: &[Lot]) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+    let entries: Vec<Vec<u8>> = rows.iter().map(|lot| lot.entry.clone()).collect();
+    let records = record::by_entries(conn, &entries).await?;
+    let begins = |record: &record::Record| record.event_type.as_deref() != Some("TransformationEvent");
+    Ok(records.into_iter().filter(begins).map(|record| record.entry).collect())
+}
+
+type Involved = (BTreeMap<i64, Party>, BTreeMap<i64, Place>);
+
+async fn involved(
+    conn: &mut Connection,
+    lots: &BTreeMap<i64, Lot>,
+    custody: &[Handover],
+) -> Result<Involved, StoreError> {
+    let mut parties: BTreeSet<i64> = lots.values().map(|lot| lot.made_by).collect();
+    let mut places: BTreeSet<i64> = lots.values().filter_map(|lot| lot.made_at_place).collect();
+    for Handover { consignment, .. } in custody {
+        parties.extend([consignment.shipper_id, consignment.receiver_id]);
+        places.insert(consignment.from_place);
+        places.extend(consignment.to_place);
+    }
+    let parties = party::by_ids(conn, &parties.into_iter().collect::<Vec<_>>()).await?;
+    let places = party::places_by_ids(conn, &places.into_iter().collect::<Vec<_>>()).await?;
+    let parties = parties.into_iter().map(|party| (party.id, party)).collect();
+    Ok((parties, places.into_iter().map(|place| (place.id, place)).collect()))
+}
