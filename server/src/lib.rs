@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod config;
+pub mod jobs;
 pub mod metrics;
 pub mod service;
 pub mod web;

@@ -7,7 +7,7 @@ mod sealed;
 mod statements;
 
 pub use sealed::{DataKey, SealError};
-pub use statements::{HeldKey, NewKey};
+pub use statements::{HeldKey, NewKey, operator};
 
 use std::{fs, path::Path};
 
