@@ -7,7 +7,10 @@ use store::{Store, StoreError};
 
 use crate::{
     config::{self, Config, SecretError},
-    service::account::Accounts,
+    service::{
+        account::Accounts,
+        profiles::{Profiles, ProfilesError},
+    },
     web::{
         self, guard,
         locale::{LocaleError, Locales},
@@ -20,6 +23,7 @@ pub struct AppState {
     pub store: Store,
     pub locales: Locales,
     pub accounts: Accounts,
+    pub profiles: Profiles,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the locales cannot be read")]
     Locales(#[from] LocaleError),
+    #[error("the profiles cannot be read")]
+    Profiles(#[from] ProfilesError),
     #[error("a secret is missing")]
     Secret(#[from] SecretError),
     #[error("the certificate or its key cannot be used: {0}")]
@@ -43,6 +49,7 @@ impl AppState {
         Ok(Self {
             locales: Locales::read(&config.files.locales)?,
             accounts: Accounts::new(store.clone(), &kek),
+            profiles: Profiles::read(&config.files.profiles)?,
             store,
             config,
         })

@@ -6,4 +6,6 @@ pub mod disclosures;
 pub mod keys;
 pub mod ledger;
 pub mod linkset;
+pub mod profiles;
+pub mod story;
 pub mod tracing;

@@ -19,7 +19,7 @@ use crate::{
     web::{
         account::SESSION_COOKIE,
         error::{Problem, WebError},
-        locale::Words,
+        locale::{LOCALE_COOKIE, Words},
         page,
     },
 };
@@ -79,9 +79,12 @@ pub async fn guard(
     Ok(response)
 }
 
-/// A request that names somebody: its answer belongs to no cache.
+/// A request that names somebody, or that chose a language by a cookie (no cache looks there): its answer belongs to no
+/// cache.
 fn is_private(request: &HttpRequest) -> bool {
-    request.headers().contains_key(header::AUTHORIZATION) || request.cookie(SESSION_COOKIE).is_some()
+    request.headers().contains_key(header::AUTHORIZATION)
+        || request.cookie(SESSION_COOKIE).is_some()
+        || request.cookie(LOCALE_COOKIE).is_some()
 }
 
 /// Unsafe methods come from our own pages or from a program with a token (which no browser adds by itself).

@@ -182,6 +182,11 @@ impl Words {
         self.format(key, Some(&args))
     }
 
+    /// A message with two arguments, for templates.
+    pub fn say2(&self, key: &str, name: &str, value: &str, other: &str, other_value: &str) -> String {
+        self.with(key, [(name, value.to_owned()), (other, other_value.to_owned())])
+    }
+
     /// A message with its arguments.
     pub fn with<'a>(&self, key: &str, values: impl IntoIterator<Item = (&'a str, String)>) -> String {
         let mut args = FluentArgs::new();
@@ -333,7 +338,7 @@ mod tests {
                 "Han in {}",
                 path.display()
             );
-            for call in ["say(\"", "say1(\"", "with(\""] {
+            for call in ["say(\"", "say1(\"", "say2(\""] {
                 for rest in text.split(call).skip(1) {
                     let key = rest.split('"').next().unwrap();
                     assert!(known.contains(key), "{} asks for {key}", path.display());

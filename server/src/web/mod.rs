@@ -5,8 +5,10 @@ pub mod caller;
 pub mod error;
 pub mod guard;
 pub mod health;
+pub mod label;
 pub mod locale;
 pub mod page;
+pub mod scan;
 
 pub use error::WebError;
 
@@ -38,4 +40,6 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.app_data(json).app_data(form).app_data(query).app_data(path);
     routes.configure(health::routes);
     routes.configure(account::routes);
+    routes.configure(label::routes);
+    routes.configure(scan::routes);
 }

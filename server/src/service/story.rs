@@ -1,0 +1,289 @@
+//! What a scan tells: the lot, whether its record is whole, and every step of it and of what it was made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
+use serde_json::Value;
+use store::{
+    Connection, Store, StoreError, code, key, ledger,
+    lot::{self, Lot},
+    party::{self, Party, Place, TradeItem},
+    record::{self, Record},
+};
+use trace::{gs1::Key, keys::Custody};
+use uuid::Uuid;
+
+/// Lots that one page follows upstream; beyond, the page says that it was cut.
+const LOTS_MAX: i64 = 2_000;
+/// Records that one page shows.
+const RECORDS_MAX: i64 = 300;
+/// Longest text of a reported problem.
+pub const PROBLEM_CHARACTERS_MAX: usize = 1_000;
+
+/// The one line a shopper came for. Never "genuine": it speaks of the record, not of this package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every lot upstream begins with a record of its origin, and every record stands in the log.
+    Complete,
+    Partial,
+    Recalled,
+}
+
+impl Verdict {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Recalled => "recalled",
+        }
+    }
+}
+
+/// One statement about the lot or what it was made from.
+#[derive(Debug)]
+pub struct Told {
+    pub jti: Uuid,
+    pub kind: String,
+    pub profile: String,
+    pub step: Option<String>,
+    pub time: Option<DateTime<Utc>>,
+    pub offset: Option<String>,
+    pub accepted_at: DateTime<Utc>,
+    pub party: Option<Party>,
+    pub county: Option<String>,
+    pub grade: String,
+    pub custody: Custody,
+    /// Sum by unit of what went in and came out.
+    pub input: BTreeMap<String, i64>,
+    pub output: BTreeMap<String, i64>,
+    pub moved: BTreeMap<String, i64>,
+    pub closed_fields: usize,
+    pub late: bool,
+    pub leaf: Option<Leaf>,
+    /// What everybody may see of the event.
+    pub event: Value,
+}
+
+/// Where a statement stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    pub log_id: i16,
+    pub index: i64,
+}
+
+/// The newest head of the log that holds the lot's own record.
+#[derive(Debug)]
+pub struct Head {
+    pub origin: String,
+    pub size: i64,
+    pub signed_at: DateTime<Utc>,
+    pub witnesses: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct Story {
+    pub lot: Lot,
+    pub item: Option<TradeItem>,
+    pub maker: Option<Party>,
+    pub place: Option<Place>,
+    pub verdict: Verdict,
+    /// Newest first.
+    pub steps: Vec<Told>,
+    pub steps_cut: bool,
+    /// Lots upstream that no record of an origin begins.
+    pub missing: usize,
+    pub unlogged: usize,
+    pub head: Option<Head>,
+    /// The record that made the lot.
+    pub made_by_record: Option<Uuid>,
+    /// (first month, times) of scans of this very code.
+    pub scans: Option<(NaiveDate, i64)>,
+}
+
+/// The story of what `key` names; `None`: never issued here.
+pub async fn tell(store: &Store, key: &Key) -> Result<Option<Story>, StoreError> {
+    let mut conn = store.connection().await?;
+    let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
+    of_lot(&mut conn, lot, &key.uri()).await.map(Some)
+}
+
+/// The story of `lot`, scanned as `uri` (a serial of it, or itself).
+pub async fn of_lot(conn: &mut Connection, lot: Lot, uri: &str) -> Result<Story, StoreError> {
+    let upstream = lot::closure(conn, &[lot.id], true, LOTS_MAX + 1).await?;
+    let cut = i64::try_from(upstream.len()).unwrap_or(i64::MAX) > LOTS_MAX;
+    let rows = record::of_lots(conn, &upstream, RECORDS_MAX + 1).await?;
+    let steps_cut = cut || i64::try_from(rows.len()).unwrap_or(i64::MAX) > RECORDS_MAX;
+    let missing = without_origin(conn, &upstream, &rows).await?;
+    let lots = lot::by_ids(conn, &upstream).await?;
+    let units: BTreeMap<i64, &str> = lots.iter().map(|lot| (lot.id, lot.unit.as_str())).collect();
+    let steps = steps(conn, rows, &units).await?;
+    let unlogged = steps.iter().filter(|step| step.leaf.is_none()).count();
+    let made = record::by_entry(conn, &lot.entry).await?;
+    let leaf = ledger::locate(conn, &lot.entry).await?;
+    let head = match leaf {
+        Some(leaf) => head(conn, leaf.log_id).await?,
+        None => None,
+    };
+    let verdict = match (&lot.recalled_by, missing == 0 && unlogged == 0 && !cut) {
+        (Some(_), _) => Verdict::Recalled,
+        (None, true) => Verdict::Complete,
+        (None, false) => Verdict::Partial,
+    };
+    let scans = code::scans(conn, uri).await?;
+    let place = match lot.made_at_place {
+        Some(place) => Some(party::place_by_id(conn, place).await?),
+        None => None,
+    };
+    Ok(Story {
+        item: party::trade_item(conn, &lot.gtin).await?,
+        maker: Some(party::by_id(conn, lot.made_by).await?),
+        place,
+        verdict,
+        steps,
+        steps_cut,
+        missing,
+        unlogged,
+        head,
+        made_by_record: made.map(|record| record.jti),
+        scans: scans.first().map(|(month, _)| (*month, scans.iter().map(|(_, times)| times).sum())),
+        lot,
+    })
+}
+
+/// How many of the lots upstream were neither made from others nor begun by an observation of their origin.
+async fn without_origin(
+    conn: &mut Connection,
+    upstream: &[i64],
+    rows: &[(i64, String, Option<i64>, Record)],
+) -> Result<usize, StoreError> {
+    let made: BTreeSet<i64> =
+        lot::edges_into(conn, upstream).await?.into_iter().map(|edge| edge.child_id).collect();
+    let begun: BTreeSet<i64> = rows
+        .iter()
+        .filter(|(_, part, _, record)| {
+            part == "output" && record.public.pointer("/event/action").and_then(Value::as_str) == Some("ADD")
+        })
+        .map(|(lot, ..)| *lot)
+        .collect();
+    Ok(upstream.iter().filter(|lot| !made.contains(lot) && !begun.contains(lot)).count())
+}
+
+async fn steps(
+    conn: &mut Connection,
+    rows: Vec<(i64, String, Option<i64>, Record)>,
+    units: &BTreeMap<i64, &str>,
+) -> Result<Vec<Told>, StoreError> {
+    let entries: Vec<Vec<u8>> =
+        rows.iter().map(|(.., record)| record.entry.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut closed: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    for disclosure in record::disclosures_of(conn, &entries).await? {
+        if disclosure.visibility != "public" {
+            *closed.entry(disclosure.entry).or_default() += 1;
+        }
+    }
+    let leaves: BTreeMap<Vec<u8>, Leaf> = ledger::locate_all(conn, &entries)
+        .await?
+        .into_iter()
+        .map(|entry| (entry.hash.clone(), Leaf { log_id: entry.log_id, index: entry.index }))
+        .collect();
+    let parties = parties(conn, rows.iter().map(|(.., record)| record.party_id)).await?;
+    let places = places(conn, rows.iter().filter_map(|(.., record)| record.place_id)).await?;
+    let kids: BTreeSet<Vec<u8>> = rows.iter().map(|(.., record)| record.kid.clone()).collect();
+    let custody: BTreeMap<Vec<u8>, Custody> = key::by_kids(conn, &kids.into_iter().collect::<Vec<_>>())
+        .await?
+        .into_iter()
+        .filter_map(|key| Some((key.kid.clone(), key.custody.parse().ok()?)))
+        .collect();
+    let mut told: BTreeMap<Vec<u8>, Told> = BTreeMap::new();
+    for (lot, part, quantity, record) in rows {
+        let step = told.entry(record.entry.clone()).or_insert_with(|| Told {
+            closed_fields: closed.get(&record.entry).copied().unwrap_or(0),
+            leaf: leaves.get(&record.entry).copied(),
+            custody: custody.get(&record.kid).copied().unwrap_or(Custody::Platform),
+            county: record
+                .place_id
+                .and_then(|place| places.get(&place))
+                .and_then(|place| place.county.clone())
+                .or_else(|| parties.get(&record.party_id).and_then(|party| party.county.clone())),
+            party: parties.get(&record.party_id).cloned(),
+            jti: record.jti,
+            kind: record.kind,
+            profile: record.profile.split('/').next().unwrap_or_default().to_owned(),
+            step: record.step,
+            time: record.event_time,
+            offset: record.event_offset,
+            accepted_at: record.accepted_at,
+            grade: record.grade,
+            late: record.late,
+            event: record.public.get("event").cloned().unwrap_or(Value::Null),
+            input: BTreeMap::new(),
+            output: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        });
+        let (Some(unit), Some(quantity)) = (units.get(&lot), quantity) else { continue };
+        let sum = match part.as_str() {
+            "input" => &mut step.input,
+            "output" => &mut step.output,
+            _ => &mut step.moved,
+        };
+        let sum = sum.entry((*unit).to_owned()).or_insert(0);
+        *sum = sum.saturating_add(quantity);
+    }
+    let mut steps: Vec<Told> = told.into_values().collect();
+    steps.sort_by_key(|step| std::cmp::Reverse((step.time.unwrap_or(step.accepted_at), step.accepted_at)));
+    Ok(steps)
+}
+
+pub async fn parties(
+    conn: &mut Connection,
+    ids: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, Party>, StoreError> {
+    let ids: Vec<i64> = ids.collect::<BTreeSet<_>>().into_iter().collect();
+    Ok(party::by_ids(conn, &ids).await?.into_iter().map(|party| (party.id, party)).collect())
+}
+
+pub async fn places(
+    conn: &mut Connection,
+    ids: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, Place>, StoreError> {
+    let ids: Vec<i64> = ids.collect::<BTreeSet<_>>().into_iter().collect();
+    Ok(party::places_by_ids(conn, &ids).await?.into_iter().map(|place| (place.id, place)).collect())
+}
+
+async fn head(conn: &mut Connection, log_id: i16) -> Result<Option<Head>, StoreError> {
+    let Some(log) = ledger::logs(conn).await?.into_iter().find(|log| log.id == log_id) else {
+        return Ok(None);
+    };
+    // A head that a witness has seen says more than the newest one.
+    let cosigned = ledger::newest_cosigned(conn, log_id, 1).await?.into_iter().next();
+    let checkpoint = match cosigned {
+        Some(checkpoint) => Some(checkpoint),
+        None => ledger::newest_checkpoints(conn, log_id, 1).await?.into_iter().next(),
+    };
+    let Some(checkpoint) = checkpoint else { return Ok(None) };
+    let cosignatures = ledger::cosignatures(conn, log_id, checkpoint.size).await?;
+    Ok(Some(Head {
+        origin: log.origin,
+        size: checkpoint.size,
+        signed_at: checkpoint.signed_at,
+        witnesses: cosignatures.into_iter().map(|cosignature| cosignature.witness).collect(),
+    }))
+}
+
+/// Counts a scan of a code that was issued: the code and the month, nothing else.
+pub async fn count(store: &Store, uri: &str, today: NaiveDate) -> Result<(), StoreError> {
+    let month = today.with_day(1).unwrap_or(today);
+    let mut conn = store.connection().await?;
+    code::count_scan(&mut conn, uri, month).await
+}
+
+/// Keeps what somebody reported of a code that was issued; `false` for one that was not.
+pub async fn report(store: &Store, key: &Key, text: &str) -> Result<bool, StoreError> {
+    let mut conn = store.connection().await?;
+    if lot::by_uri(&mut conn, &key.uri()).await?.is_none() {
+        return Ok(false);
+    }
+    let text: String = text.trim().chars().take(PROBLEM_CHARACTERS_MAX).collect();
+    code::report_problem(&mut conn, &key.uri(), &text).await?;
+    Ok(true)
+}

@@ -1,0 +1,375 @@
+//! What a code leads to: one URL for everybody, and the box at `/` for codes that are typed in.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web::{Data, Form, Path, Query, ServiceConfig, get, post},
+};
+use askama::Template;
+use chrono::Utc;
+use serde::Deserialize;
+use serde_json::Value;
+use trace::gs1::{DigitalLink, Key};
+
+use crate::{
+    service::story::{self, Story, Told},
+    web::{
+        AppState, WebError,
+        caller::{self, MaybeSignedIn},
+        label::key_of_path,
+        locale::Words,
+        page::{self, Frame},
+    },
+};
+
+/// Without session or token; formats of caching in `guard`.
+const PUBLIC_CACHE: &str = "public, max-age=60, stale-while-revalidate=600";
+/// Longest code that is looked at.
+const TYPED_BYTES_MAX: usize = 300;
+/// Steps shown open; the others unfold.
+const STEPS_OPEN: usize = 8;
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes
+        .route("/", get().to(home))
+        .route("/find", get().to(find))
+        .route("/report", post().to(report))
+        .route("/00/{rest:.*}", get().to(scan))
+        .route("/01/{rest:.*}", get().to(scan));
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage {
+    f: Frame,
+    typed: String,
+    unknown: bool,
+}
+
+async fn home(request: HttpRequest, member: MaybeSignedIn) -> Result<HttpResponse, WebError> {
+    let page = HomePage { f: Frame::new(&request, member.0), typed: String::new(), unknown: false };
+    public(page::html(&page)?)
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(default)]
+    code: String,
+}
+
+/// A pasted address, `(01)…(21)…`, or the digits with a slash, as they stand on the label.
+async fn find(
+    request: HttpRequest,
+    typed: Query<Typed>,
+    member: MaybeSignedIn,
+) -> Result<HttpResponse, WebError> {
+    match typed_key(&typed.code) {
+        Some(key) => Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, key.path())).finish()),
+        None => page::html_with(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &HomePage { f: Frame::new(&request, member.0), typed: typed.code.clone(), unknown: true },
+        ),
+    }
+}
+
+/// What somebody typed or pasted.
+fn typed_key(typed: &str) -> Option<Key> {
+    let typed = typed.get(..TYPED_BYTES_MAX).unwrap_or(typed).trim();
+    if typed.to_ascii_lowercase().starts_with("http") {
+        return typed.parse::<DigitalLink>().ok().map(|link| link.key);
+    }
+    let parts: Vec<&str> =
+        typed.split(['/', '(', ')', ' ']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["01", gtin, ai @ ("10" | "21"), rest] => key_of_path(&format!("01/{gtin}/{ai}/{rest}")),
+        ["00", sscc] => key_of_path(&format!("00/{sscc}")),
+        [sscc] if sscc.len() == 18 => key_of_path(&format!("00/{sscc}")),
+        [gtin, rest] if rest.len() == SERIAL_CHARACTERS => key_of_path(&format!("01/{gtin}/21/{rest}")),
+        [gtin, rest] => key_of_path(&format!("01/{gtin}/10/{rest}")),
+        _ => None,
+    }
+}
+
+const SERIAL_CHARACTERS: usize = 17;
+
+#[derive(Template)]
+#[template(path = "never.html")]
+struct NeverPage {
+    f: Frame,
+    typed: String,
+}
+
+#[derive(Template)]
+#[template(path = "scan.html")]
+struct ScanPage {
+    f: Frame,
+    s: ScanView,
+}
+
+/// A story in the reader's words.
+struct ScanView {
+    verdict: &'static str,
+    product: String,
+    maker: String,
+    place: String,
+    lot: String,
+    made: String,
+    weight: Option<String>,
+    open: Vec<StepView>,
+    folded: Vec<StepView>,
+    cut: bool,
+    missing: usize,
+    unlogged: usize,
+    proof: Option<ProofView>,
+    path: String,
+    scans: Option<(String, String)>,
+}
+
+struct StepView {
+    name: String,
+    who: String,
+    county: Option<String>,
+    when: String,
+    quantities: Vec<(&'static str, String)>,
+    facts: Vec<(String, String)>,
+    grade: String,
+    grade_class: &'static str,
+    custody: String,
+    closed: usize,
+    late: bool,
+    leaf: Option<i64>,
+    jti: String,
+}
+
+struct ProofView {
+    origin: String,
+    size: String,
+    at: String,
+    witnesses: Vec<String>,
+    jti: Option<String>,
+}
+
+async fn scan(
+    request: HttpRequest,
+    state: Data<AppState>,
+    path: Path<String>,
+) -> Result<HttpResponse, WebError> {
+    drop(path);
+    let member = caller::member(&request).await?;
+    let key = request.path().parse_key();
+    let told = match &key {
+        Some(key) => story::tell(&state.store, key).await?,
+        None => None,
+    };
+    let frame = Frame::new(&request, member);
+    let (Some(key), Some(told)) = (key, told) else {
+        let page = NeverPage { f: frame, typed: request.path().trim_start_matches('/').to_owned() };
+        return page::html_with(StatusCode::NOT_FOUND, &page);
+    };
+    if frame.member.is_none() {
+        // A scan that could not be counted is still a scan.
+        if let Err(error) = story::count(&state.store, &key.uri(), Utc::now().date_naive()).await {
+            tracing::warn!(error = %super::error::chain(&error), "a scan was not counted");
+        }
+    }
+    let s = view(&frame.w, &state, &key, &told);
+    public(page::html(&ScanPage { f: frame, s })?)
+}
+
+trait ParseKey {
+    fn parse_key(&self) -> Option<Key>;
+}
+
+impl ParseKey for str {
+    fn parse_key(&self) -> Option<Key> {
+        key_of_path(self)
+    }
+}
+
+fn public(mut response: HttpResponse) -> Result<HttpResponse, WebError> {
+    let value = header::HeaderValue::from_static(PUBLIC_CACHE);
+    response.headers_mut().insert(header::CACHE_CONTROL, value);
+    Ok(response)
+}
+
+fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
+    let lot = &story.lot;
+    let mut steps: Vec<StepView> = story.steps.iter().map(|step| step_view(w, state, step)).collect();
+    let folded = if steps.len() > STEPS_OPEN { steps.split_off(STEPS_OPEN) } else { Vec::new() };
+    let product_key = format!("{}-product-{}", lot.profile, lot.product);
+    let word = w.or(&product_key, &lot.product);
+    let weight = story.item.as_ref().and_then(|item| item.piece_amount);
+    ScanView {
+        verdict: story.verdict.word(),
+        product: story.item.as_ref().map_or(word, |item| item.name.clone()),
+        maker: story.maker.as_ref().map_or_else(String::new, |maker| party_name(w, &lot.profile, maker)),
+        place: story
+            .place
+            .as_ref()
+            .map(|place| {
+                [place.county.clone(), place.name.clone()]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" · ")
+            })
+            .unwrap_or_default(),
+        lot: lot.number.clone(),
+        made: w.moment(lot.made_time, None),
+        weight: weight.map(|amount| {
+            let unit = if lot.unit == "piece" { "g" } else { lot.unit.as_str() };
+            w.quantity(amount, unit)
+        }),
+        open: steps,
+        folded,
+        cut: story.steps_cut,
+        missing: story.missing,
+        unlogged: story.unlogged,
+        proof: story.head.as_ref().map(|head| ProofView {
+            origin: head.origin.clone(),
+            size: head.size.to_string(),
+            at: w.moment(head.signed_at, None),
+            witnesses: head.witnesses.clone(),
+            jti: story.made_by_record.map(|jti| jti.to_string()),
+        }),
+        path: key.path(),
+        scans: story.scans.map(|(month, times)| (w.month(month), times.to_string())),
+    }
+}
+
+/// A party as the public may know it: a natural person by role and the end of the pseudonym.
+pub fn party_name(w: &Words, profile: &str, party: &store::party::Party) -> String {
+    if let Some(name) = &party.name {
+        return name.clone();
+    }
+    let role =
+        w.or(&format!("{profile}-word-{}", party.role), &w.or(&format!("role-{}", party.role), &party.role));
+    let end: String = party.iss.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect();
+    format!("{role} ····{end}")
+}
+
+/// The name of a step: the profile's word, else a word of ours, else the step itself.
+pub fn step_name(w: &Words, profile: &str, step: Option<&str>) -> String {
+    let step = step.unwrap_or_default();
+    let own = format!("{profile}-{step}");
+    if w.has(&own) { w.say(&own) } else { w.or(&format!("step-{step}"), step) }
+}
+
+fn step_view(w: &Words, state: &AppState, step: &Told) -> StepView {
+    let mut quantities = Vec::new();
+    for (label, sums) in
+        [("quantity-in", &step.input), ("quantity-out", &step.output), ("quantity-of", &step.moved)]
+    {
+        // One figure for what was only looked at would repeat the lot's own quantity.
+        let sums: Vec<String> = sums
+            .iter()
+            .filter(|(_, amount)| **amount != 0)
+            .map(|(unit, amount)| w.quantity(*amount, unit))
+            .collect();
+        if !sums.is_empty() {
+            quantities.push((label, sums.join(" + ")));
+        }
+    }
+    StepView {
+        name: step_name(w, &step.profile, step.step.as_deref()),
+        who: step.party.as_ref().map_or_else(String::new, |party| party_name(w, &step.profile, party)),
+        county: step.county.clone(),
+        when: w.moment(step.time.unwrap_or(step.accepted_at), step.offset.as_deref()),
+        quantities,
+        facts: facts(w, state, step),
+        grade: w.say(&format!("grade-{}", step.grade)),
+        grade_class: if step.grade == "self" { "" } else { "good" },
+        custody: if step.kind == "derived" { w.say("custody-derived") } else { w.custody(step.custody) },
+        closed: step.closed_fields,
+        late: step.late,
+        leaf: step.leaf.map(|leaf| leaf.index),
+        jti: step.jti.to_string(),
+    }
+}
+
+/// The public fields of the step's form, by their labels, from the event as it was signed.
+fn facts(w: &Words, state: &AppState, step: &Told) -> Vec<(String, String)> {
+    use trace::profile::To;
+    let Some(profile) = state.profiles.by_id(&step.profile) else { return Vec::new() };
+    let Some(form) = step.step.as_deref().and_then(|id| profile.step(id)) else { return Vec::new() };
+    form.fields
+        .iter()
+        .filter_map(|field| {
+            let name = format!("gx:{}", field.id);
+            let value = match &field.to {
+                To::Ilmd => step.event.get("ilmd")?.get(&name)?,
+                To::Extension => {
+                    let block = field.block.as_ref().map(|block| format!("gx:{block}"));
+                    match block {
+                        Some(block) => step.event.get(&block)?.get(&name)?,
+                        None => step.event.get(&name)?,
+                    }
+                }
+                _ => return None,
+            };
+            let value = match value {
+                Value::String(text) => {
+                    let choice = profile.choice_key(form, field, text);
+                    w.or(&choice, text)
+                }
+                Value::Number(number) => match &field.unit {
+                    Some(unit) => format!("{number} {}", w.or(&format!("unit-{unit}"), unit)),
+                    None => number.to_string(),
+                },
+                _ => return None,
+            };
+            Some((w.or(&profile.field_key(form, field), &field.id), value))
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Reported {
+    path: String,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "reported.html")]
+struct ReportedPage {
+    f: Frame,
+    path: String,
+}
+
+async fn report(
+    request: HttpRequest,
+    state: Data<AppState>,
+    form: Form<Reported>,
+    member: MaybeSignedIn,
+) -> Result<HttpResponse, WebError> {
+    let key = form.path.parse_key().ok_or(WebError::NotFound)?;
+    if form.text.trim().is_empty() {
+        return Err(WebError::BadRequest("the report is empty"));
+    }
+    if !story::report(&state.store, &key, &form.text).await? {
+        return Err(WebError::NotFound);
+    }
+    page::html(&ReportedPage { f: Frame::new(&request, member.0), path: key.path() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_however_it_is_typed() {
+        let serial = "/01/09521234000013/21/0ABCDEFGHJKMNPQRS";
+        for typed in [
+            "https://example.org/01/09521234000013/21/0ABCDEFGHJKMNPQRS",
+            "(01)09521234000013(21)0ABCDEFGHJKMNPQRS",
+            " 09521234000013 / 0ABCDEFGHJKMNPQRS ",
+        ] {
+            assert_eq!(typed_key(typed).map(|key| key.path()).as_deref(), Some(serial), "{typed}");
+        }
+        assert_eq!(
+            typed_key("09521234000013/L1").map(|key| key.path()).as_deref(),
+            Some("/01/09521234000013/10/L1")
+        );
+        assert!(typed_key("hello").is_none());
+    }
+}
