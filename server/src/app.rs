@@ -7,8 +7,11 @@ use store::{Store, StoreError};
 
 use crate::{
     config::{self, Config, SecretError},
+    jobs,
     service::{
         account::Accounts,
+        keys::{KeyFiles, Keys, KeysError, read_secret},
+        ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
     },
     web::{
@@ -24,6 +27,8 @@ pub struct AppState {
     pub locales: Locales,
     pub accounts: Accounts,
     pub profiles: Profiles,
+    pub keys: Arc<Keys>,
+    pub ledger: Arc<Ledger>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,18 @@ pub enum StartError {
     Profiles(#[from] ProfilesError),
     #[error("a secret is missing")]
     Secret(#[from] SecretError),
+    #[error("a key cannot be used")]
+    Keys(#[from] KeysError),
+    #[error("the log key file does not hold a signer key")]
+    LogKey(#[source] trace::tlog::note::NoteError),
+    #[error("the witness policy cannot be read: {0}")]
+    Policy(String),
+    #[error("the log cannot be opened")]
+    Ledger(#[from] LedgerError),
+    #[error("--head is {0}")]
+    Head(&'static str),
+    #[error("the sequencer had to stop")]
+    Sequencer(#[source] jobs::sequencer::SequenceError),
     #[error("the certificate or its key cannot be used: {0}")]
     Tls(String),
     #[error("the address cannot be listened on")]
@@ -43,10 +60,14 @@ pub enum StartError {
 }
 
 impl AppState {
-    pub fn open(config: Config) -> Result<Self, StartError> {
+    pub async fn open(config: Config) -> Result<Self, StartError> {
         let store = Store::open(&config.database.database_url, config.database.database_connections)?;
         let kek = config::secret_seed("SUYUAN_KEK_FILE", config.keys.kek_file.as_ref())?;
+        let keys = Arc::new(open_keys(&config)?);
+        let ledger = Arc::new(open_ledger(&config, store.clone()).await?);
         Ok(Self {
+            keys,
+            ledger,
             locales: Locales::read(&config.files.locales)?,
             accounts: Accounts::new(store.clone(), &kek),
             profiles: Profiles::read(&config.files.profiles)?,
@@ -60,8 +81,60 @@ impl AppState {
         let mut reasons = Vec::new();
         if self.store.connection().await.is_err() {
             reasons.push("Postgres does not answer".to_owned());
+            return reasons;
+        }
+        match self.ledger.not_ready().await {
+            Ok(more) => reasons.extend(more),
+            Err(_) => reasons.push("the log cannot be read".to_owned()),
         }
         reasons
+    }
+}
+
+fn open_keys(config: &Config) -> Result<Keys, StartError> {
+    fn needed<'a>(name: &'static str, path: Option<&'a std::path::PathBuf>) -> Result<&'a Path, SecretError> {
+        path.map(std::path::PathBuf::as_path).ok_or(SecretError::Missing(name))
+    }
+    let files = KeyFiles {
+        registrar: needed("SUYUAN_REGISTRAR_KEY_FILE", config.keys.registrar_key_file.as_ref())?,
+        derivation: needed("SUYUAN_DERIVATION_KEY_FILE", config.keys.derivation_key_file.as_ref())?,
+        kek: needed("SUYUAN_KEK_FILE", config.keys.kek_file.as_ref())?,
+    };
+    Ok(Keys::open(&config.ledger.ledger, files)?)
+}
+
+async fn open_ledger(config: &Config, store: Store) -> Result<Ledger, StartError> {
+    let path = config.keys.log_key_file.as_ref().ok_or(SecretError::Missing("SUYUAN_LOG_KEY_FILE"))?;
+    let signer = read_secret(path)?.trim_end().parse().map_err(StartError::LogKey)?;
+    let policy = match &config.outside.witness_policy_file {
+        None => trace::tlog::policy::Policy::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| StartError::Policy(error.to_string()))?;
+            text.parse()
+                .map_err(|error: trace::tlog::policy::PolicyError| StartError::Policy(error.to_string()))?
+        }
+    };
+    Ok(Ledger::open(store, &config.ledger.log_host, &config.ledger.ledger, signer, policy).await?)
+}
+
+/// Starts the jobs; answers only when the server must stop because of one.
+pub async fn run_jobs(state: Arc<AppState>) -> StartError {
+    let vouched = match state.config.ledger.head.as_deref().map(str::parse).transpose() {
+        Ok(vouched) => vouched,
+        Err(problem) => return StartError::Head(problem),
+    };
+    let http = reqwest::Client::new();
+    let cadence = state.config.cadence;
+    let seconds = |seconds: u64| std::time::Duration::from_secs(seconds.max(1));
+    let interval = std::time::Duration::from_millis(cadence.checkpoint_interval_ms.max(1));
+    let ledger = || Arc::clone(&state.ledger);
+    let witnesses = jobs::witnesses::run(ledger(), http.clone(), seconds(cadence.witness_interval_s));
+    let roster = jobs::roster::run(ledger(), Arc::clone(&state.keys), seconds(cadence.roster_interval_s));
+    let sequencer = jobs::sequencer::run(ledger(), http, interval, vouched);
+    tokio::select! {
+        lost = sequencer => StartError::Sequencer(lost),
+        ((), ()) = async { tokio::join!(witnesses, roster) } => StartError::Policy("the jobs ended".to_owned()),
     }
 }
 

@@ -55,8 +55,14 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     match command {
         Command::Serve(config) => {
-            let state = Arc::new(AppState::open(*config)?);
-            runtime.block_on(app::serve(state))?;
+            runtime.block_on(async {
+                let state = Arc::new(AppState::open(*config).await?);
+                // A job that has to stop takes the process with it: pages that can prove nothing help nobody.
+                tokio::select! {
+                    served = app::serve(Arc::clone(&state)) => served,
+                    stopped = app::run_jobs(state) => Err(stopped),
+                }
+            })?;
         }
         Command::Migrate { database_url } => {
             for version in runtime.block_on(store::migrate(&database_url))? {

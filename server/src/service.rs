@@ -7,5 +7,6 @@ pub mod keys;
 pub mod ledger;
 pub mod linkset;
 pub mod profiles;
+pub mod proof;
 pub mod story;
 pub mod tracing;

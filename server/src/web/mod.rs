@@ -7,6 +7,7 @@ pub mod guard;
 pub mod health;
 pub mod label;
 pub mod locale;
+pub mod log;
 pub mod page;
 pub mod scan;
 
@@ -39,6 +40,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     let path = actix_web::web::PathConfig::default().error_handler(|_, _| WebError::NotFound.into());
     routes.app_data(json).app_data(form).app_data(query).app_data(path);
     routes.configure(health::routes);
+    routes.configure(log::routes);
     routes.configure(account::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);

@@ -1,0 +1,243 @@
+//! The log for everybody: C2SP tlog-tiles under `/{ledger}/{year}/`, look-ups and proofs as JSON, bundles.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Path, Query, ServiceConfig, get},
+};
+use serde::Deserialize;
+use serde_json::json;
+use trace::{bundle, gs1::DigitalLink, hash::Hash, tlog::tile::TilePath};
+use uuid::Uuid;
+
+use crate::{
+    service::{
+        ledger::{LedgerError, to_u64, tree::TreeError},
+        proof::{self, ProofError, Reader},
+        tracing::{LOTS_MAX, TracingError, follow, lots_named},
+    },
+    web::{AppState, WebError, caller::MaybeSignedIn},
+};
+
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// A checkpoint is never older than this in a cache.
+const BRIEF: &str = "public, max-age=1";
+/// Entries of one entry bundle are 34 bytes each; tiles 32 bytes a hash.
+const OCTETS: &str = "application/octet-stream";
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes
+        .route("/api/v1/log", get().to(state))
+        .route("/api/v1/log/entries/{entry}", get().to(entry))
+        .route("/api/v1/log/inclusion", get().to(inclusion))
+        .route("/api/v1/log/consistency", get().to(consistency))
+        .route("/proof/lot/{key:.*}", get().to(lot_bundle))
+        .route("/proof/{jti}.tlog-proof", get().to(tlog_proof))
+        .route("/proof/{jti}", get().to(record_bundle))
+        .route("/{ledger}/{shard}/checkpoint", get().to(checkpoint))
+        .route("/{ledger}/{shard}/{path:tile/.*}", get().to(tile));
+}
+
+impl From<LedgerError> for WebError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Tree(TreeError::Make(_)) => Self::BadRequest("no tree of this log has that size"),
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<ProofError> for WebError {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Unknown => Self::NotFound,
+            ProofError::NotYet => Self::Unavailable("no witnessed checkpoint covers the record yet"),
+            ProofError::TooMany => Self::TooLarge,
+            error => Self::internal(error),
+        }
+    }
+}
+
+/// The newest checkpoint that meets the policy, as a signed note.
+async fn checkpoint(state: Data<AppState>, at: Path<(String, String)>) -> Result<HttpResponse, WebError> {
+    check_shard(&state, &at.0, &at.1)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let note = state.ledger.published(&mut conn).await?.ok_or(WebError::NotFound)?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, BRIEF))
+        .body(note.to_string()))
+}
+
+/// Tiles and entry bundles: what stands under a path never changes.
+async fn tile(
+    state: Data<AppState>,
+    at: Path<(String, String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, WebError> {
+    check_shard(&state, &at.0, &at.1)?;
+    let path: TilePath = at.2.parse().map_err(|_| WebError::NotFound)?;
+    // The path says all that the bytes depend on, so it is their tag.
+    let tag = header::EntityTag::new_strong(at.2.clone());
+    if is_known(&request, &tag) {
+        return Ok(HttpResponse::NotModified().insert_header((header::CACHE_CONTROL, IMMUTABLE)).finish());
+    }
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let bytes = state.ledger.tile(&mut conn, path).await?.ok_or(WebError::NotFound)?;
+    Ok(HttpResponse::Ok()
+        .content_type(OCTETS)
+        .insert_header((header::CACHE_CONTROL, IMMUTABLE))
+        .insert_header(header::ETag(tag))
+        .body(bytes))
+}
+
+fn check_shard(state: &AppState, ledger: &str, shard: &str) -> Result<(), WebError> {
+    let is_ours = ledger == state.ledger.name() && shard == state.ledger.shard();
+    is_ours.then_some(()).ok_or(WebError::NotFound)
+}
+
+fn is_known(request: &HttpRequest, tag: &header::EntityTag) -> bool {
+    use actix_web::http::header::Header as _;
+    match header::IfNoneMatch::parse(request) {
+        Ok(header::IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
+        _ => false,
+    }
+}
+
+/// Heads, keys and whether anything stands still.
+async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
+    let ledger = &state.ledger;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let (size, root, signed_at) = ledger.head(&mut conn).await?;
+    let witnessed = ledger.witnessed(&mut conn).await?;
+    let witnessed = witnessed.map(|(checkpoint, _)| to_u64(checkpoint.size)).transpose()?;
+    let reasons = ledger.not_ready().await?;
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-cache")).json(json!({
+        "origin": ledger.origin(),
+        "vkey": ledger.verifier().to_string(),
+        "size": size,
+        "root": root,
+        "signed_at": signed_at.to_rfc3339(),
+        "witnessed_size": witnessed,
+        "not_ready": reasons,
+    })))
+}
+
+/// Where an entry stands.
+async fn entry(state: Data<AppState>, entry: Path<String>) -> Result<HttpResponse, WebError> {
+    let entry: Hash = entry.parse().map_err(|_| WebError::NotFound)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let at = state.ledger.locate(&mut conn, &entry).await?.ok_or(WebError::NotFound)?;
+    Ok(HttpResponse::Ok().json(json!({ "entry": entry, "origin": at.origin, "index": at.index })))
+}
+
+#[derive(Deserialize)]
+struct InclusionQuery {
+    entry: String,
+    size: Option<u64>,
+}
+
+/// The audit path of an entry in the tree of `size`, or in the newest.
+async fn inclusion(state: Data<AppState>, query: Query<InclusionQuery>) -> Result<HttpResponse, WebError> {
+    let entry: Hash = query.entry.parse().map_err(|_| WebError::BadRequest("not an entry"))?;
+    let ledger = &state.ledger;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let at = ledger.locate(&mut conn, &entry).await?.ok_or(WebError::NotFound)?;
+    let (newest, ..) = ledger.head(&mut conn).await?;
+    let size = query.size.unwrap_or(newest);
+    if at.log_id != ledger.log_id() || size > newest || size <= at.index {
+        return Err(WebError::BadRequest("no tree of this log has that size and the entry"));
+    }
+    let proof = ledger.tree().inclusion_proof(&mut conn, at.log_id, size, at.index).await;
+    let proof = proof.map_err(LedgerError::from)?;
+    let root = ledger.tree().root(&mut conn, at.log_id, size).await.map_err(LedgerError::from)?;
+    Ok(HttpResponse::Ok().json(json!({
+        "origin": at.origin, "index": at.index, "size": size, "root": root, "proof": proof,
+    })))
+}
+
+#[derive(Deserialize)]
+struct ConsistencyQuery {
+    from: u64,
+    to: u64,
+}
+
+/// The proof that one tree of the log extends another (RFC 9162 §2.1.4).
+async fn consistency(
+    state: Data<AppState>,
+    query: Query<ConsistencyQuery>,
+) -> Result<HttpResponse, WebError> {
+    let ledger = &state.ledger;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let (newest, ..) = ledger.head(&mut conn).await?;
+    if query.to > newest || query.from > query.to {
+        return Err(WebError::BadRequest("no tree of this log has that size"));
+    }
+    let proof = ledger.tree().consistency_proof(&mut conn, ledger.log_id(), query.from, query.to).await;
+    let proof = proof.map_err(LedgerError::from)?;
+    Ok(HttpResponse::Ok().json(json!({ "from": query.from, "to": query.to, "proof": proof })))
+}
+
+/// What a member may open: a regulator everything, others what their own party stated.
+fn reader(member: &MaybeSignedIn) -> Reader {
+    match &member.0 {
+        None => Reader::Public,
+        Some(member) if member.party.role == "regulator" => Reader::Regulator,
+        Some(member) => Reader::Party(member.party.id),
+    }
+}
+
+async fn record_bundle(
+    state: Data<AppState>,
+    jti: Path<String>,
+    member: MaybeSignedIn,
+) -> Result<HttpResponse, WebError> {
+    let jti: Uuid = jti.parse().map_err(|_| WebError::NotFound)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let found = proof::of_record(&mut conn, &state.ledger, &state.keys, jti, reader(&member)).await?;
+    Ok(bundle_response(&found, &jti.to_string()))
+}
+
+async fn tlog_proof(state: Data<AppState>, jti: Path<String>) -> Result<HttpResponse, WebError> {
+    let jti: Uuid = jti.parse().map_err(|_| WebError::NotFound)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let found = proof::tlog_proof(&mut conn, &state.ledger, jti).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{jti}.tlog-proof\"")))
+        .body(found.to_string()))
+}
+
+/// The whole story upstream of a lot or pack: `/proof/lot/01/{gtin}/10/{lot}`.
+async fn lot_bundle(
+    state: Data<AppState>,
+    key: Path<String>,
+    member: MaybeSignedIn,
+) -> Result<HttpResponse, WebError> {
+    let uri = format!("https://id.gs1.org/{key}");
+    let link = uri.parse::<DigitalLink>().map_err(|_| WebError::NotFound)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let mut lots = Vec::new();
+    for lot in lots_named(&mut conn, &link.key).await.map_err(WebError::internal)? {
+        let trace =
+            follow(&mut conn, lot, trace::graph::Direction::Up, LOTS_MAX).await.map_err(unfollowed)?;
+        lots.extend(trace.lots.into_keys());
+    }
+    let found = proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader(&member)).await?;
+    Ok(bundle_response(&found, "lot"))
+}
+
+fn unfollowed(error: TracingError) -> WebError {
+    match error {
+        TracingError::Unknown => WebError::NotFound,
+        error @ TracingError::Store(_) => WebError::internal(error),
+    }
+}
+
+fn bundle_response(found: &bundle::Bundle, name: &str) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(bundle::MEDIA_TYPE)
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.bundle\"")))
+        .body(found.to_string())
+}
