@@ -244,6 +244,7 @@ impl Decimal {
     }
 
     /// Rounded to `scale` places, halves away from zero.
+    #[must_use]
     pub fn rounded(self, scale: u8) -> Self {
         if self.scale <= scale {
             return self;

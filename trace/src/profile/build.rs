@@ -205,22 +205,7 @@ impl Maker<'_> {
         let number = self.values.number(field).ok_or_else(|| Refusal::new(field, "required"))?;
         let own = self.step.field(field).and_then(|field| field.unit.as_deref()).and_then(Measure::from_code);
         let measure = own.or_else(|| self.profile.product(product).map(super::Product::measure));
-        self.measured(field, number, measure)
-    }
-
-    fn measured(
-        &self,
-        field: &str,
-        number: crate::quantity::Decimal,
-        measure: Option<Measure>,
-    ) -> Result<Quantity, Refusal> {
-        let measure = measure.ok_or_else(|| Refusal::new(field, "other-unit"))?;
-        let quantity =
-            Quantity::of(number, measure).map_err(|_| Refusal::new(field, "too-fine").with("places", 3))?;
-        if quantity.amount <= 0 {
-            return Err(Refusal::new(field, "not-positive"));
-        }
-        Ok(quantity)
+        measured(field, number, measure)
     }
 
     fn product_of(&self, lot: &str) -> String {
@@ -230,7 +215,7 @@ impl Maker<'_> {
     fn portions(&self, field: &str) -> Result<Vec<Portion>, Refusal> {
         let portions = self.values.portions(field).iter().map(|(lot, amount)| {
             let measure = self.profile.product(&self.product_of(lot)).map(super::Product::measure);
-            Ok(Portion { lot: lot.clone(), quantity: self.measured(field, *amount, measure)? })
+            Ok(Portion { lot: lot.clone(), quantity: measured(field, *amount, measure)? })
         });
         let portions = portions.collect::<Result<Vec<_>, Refusal>>()?;
         if portions.is_empty() { Err(Refusal::new(field, "required")) } else { Ok(portions) }
@@ -262,7 +247,7 @@ impl Maker<'_> {
             Wiring::Commission { lot, pieces } => {
                 let lot = self.text(lot)?;
                 let number = self.values.number(pieces).ok_or_else(|| Refusal::new(pieces, "required"))?;
-                let pieces = self.measured(pieces, number, Some(Measure::PIECE))?.amount;
+                let pieces = measured(pieces, number, Some(Measure::PIECE))?.amount;
                 let gtin = gtin_of(&lot).ok_or_else(|| Refusal::new("lot", "not-an-identifier"))?;
                 Effect::Commission { lot, pieces, gtin }
             }
@@ -348,6 +333,20 @@ impl Maker<'_> {
         draft.blocks();
         draft.finish()
     }
+}
+
+fn measured(
+    field: &str,
+    number: crate::quantity::Decimal,
+    measure: Option<Measure>,
+) -> Result<Quantity, Refusal> {
+    let measure = measure.ok_or_else(|| Refusal::new(field, "other-unit"))?;
+    let quantity =
+        Quantity::of(number, measure).map_err(|_| Refusal::new(field, "too-fine").with("places", 3))?;
+    if quantity.amount <= 0 {
+        return Err(Refusal::new(field, "not-positive"));
+    }
+    Ok(quantity)
 }
 
 fn gtin_of(lot: &str) -> Option<String> {

@@ -33,7 +33,7 @@ pub enum Value {
 /// The typed values of one step. Parsing is the only way to have some.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Values {
-    values: BTreeMap<String, Value>,
+    typed: BTreeMap<String, Value>,
     at: Option<DateTime<FixedOffset>>,
     /// Field → the device that sent its value.
     devices: BTreeMap<String, String>,
@@ -50,32 +50,32 @@ pub struct ItemNeeded {
 
 impl Values {
     pub fn value(&self, field: &str) -> Option<&Value> {
-        self.values.get(field)
+        self.typed.get(field)
     }
 
     pub fn text(&self, field: &str) -> Option<&str> {
-        match self.values.get(field)? {
+        match self.typed.get(field)? {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
     pub fn number(&self, field: &str) -> Option<Decimal> {
-        match self.values.get(field)? {
+        match self.typed.get(field)? {
             Value::Number(number) => Some(*number),
             _ => None,
         }
     }
 
     pub fn time(&self, field: &str) -> Option<DateTime<FixedOffset>> {
-        match self.values.get(field)? {
+        match self.typed.get(field)? {
             Value::Time(time) => Some(*time),
             _ => None,
         }
     }
 
     pub fn portions(&self, field: &str) -> &[(String, Decimal)] {
-        match self.values.get(field) {
+        match self.typed.get(field) {
             Some(Value::Portions(portions)) => portions,
             _ => &[],
         }
@@ -154,7 +154,7 @@ pub fn parse(
     for field in step.fields.iter().filter(|field| field.is_asked() && field.kind != Kind::Portions) {
         match given.get(field.id.as_str()).map(|text| value(field, text)) {
             Some(Ok(value)) => {
-                values.values.insert(field.id.clone(), value);
+                values.typed.insert(field.id.clone(), value);
             }
             Some(Err(refusal)) => refusals.push(refusal),
             None => {}
@@ -162,7 +162,7 @@ pub fn parse(
     }
     let has_refusal = |refusals: &[Refusal], id: &str| refusals.iter().any(|refusal| refusal.field == id);
     for field in step.fields.iter().filter(|field| field.required && field.is_asked()) {
-        if !values.values.contains_key(&field.id) && !has_refusal(&refusals, &field.id) {
+        if !values.typed.contains_key(&field.id) && !has_refusal(&refusals, &field.id) {
             refusals.push(Refusal::new(&field.id, "required"));
         }
     }
@@ -211,7 +211,7 @@ fn portion(field: &Field, lot: &str, text: &str, values: &mut Values) -> Result<
     if amount.is_negative() || amount.is_zero() {
         return Err(Refusal::new(&field.id, "not-positive"));
     }
-    let entry = values.values.entry(field.id.clone()).or_insert_with(|| Value::Portions(Vec::new()));
+    let entry = values.typed.entry(field.id.clone()).or_insert_with(|| Value::Portions(Vec::new()));
     let Value::Portions(portions) = entry else { return Err(Refusal::new(&field.id, "twice")) };
     if portions.iter().any(|(known, _)| *known == lot) {
         return Err(Refusal::new(&field.id, "twice"));
@@ -368,7 +368,7 @@ fn compute(step: &Step, values: &mut Values, refusals: &mut Vec<Refusal>) {
         let Some(formula) = field.computed.as_deref().and_then(|name| name.parse::<Formula>().ok()) else {
             continue;
         };
-        let inputs: Option<Vec<&Value>> = field.from.iter().map(|id| values.values.get(id)).collect();
+        let inputs: Option<Vec<&Value>> = field.from.iter().map(|id| values.typed.get(id)).collect();
         let Some(inputs) = inputs else {
             if field.required {
                 refusals.push(Refusal::new(&field.id, "required"));
@@ -378,7 +378,7 @@ fn compute(step: &Step, values: &mut Values, refusals: &mut Vec<Refusal>) {
         match formula.of(&inputs) {
             Some(number) => match bounds(&field.id, number, field.min, field.max) {
                 Ok(()) => {
-                    values.values.insert(field.id.clone(), Value::Number(number));
+                    values.typed.insert(field.id.clone(), Value::Number(number));
                 }
                 Err(refusal) => refusals.push(refusal),
             },
