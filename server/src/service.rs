@@ -3,6 +3,7 @@
 pub mod account;
 pub mod capture_epcis;
 pub mod disclosures;
+pub mod effects;
 pub mod keys;
 pub mod ledger;
 pub mod linkset;

@@ -46,22 +46,6 @@ pub async fn insert(conn: &mut Connection, new: &NewQuota<'_>) -> Result<i64, St
     Ok(diesel::insert_into(quota::table).values(new).returning(quota::id).get_result(conn).await?)
 }
 
-/// The permit, locked until the transaction ends, so that two loads can't both take the last of it.
-pub async fn lock(
-    conn: &mut Connection,
-    party_id: i64,
-    kind: &str,
-    number: &str,
-) -> Result<Option<Quota>, StoreError> {
-    Ok(quota::table
-        .filter(quota::party_id.eq(party_id).and(quota::kind.eq(kind)).and(quota::number.eq(number)))
-        .select(Quota::as_select())
-        .for_update()
-        .first(conn)
-        .await
-        .optional()?)
-}
-
 pub async fn of_party(conn: &mut Connection, party_id: i64) -> Result<Vec<Quota>, StoreError> {
     Ok(quota::table
         .filter(quota::party_id.eq(party_id))
@@ -75,4 +59,21 @@ pub async fn of_party(conn: &mut Connection, party_id: i64) -> Result<Vec<Quota>
 pub async fn consume(conn: &mut Connection, id: i64, amount: i64) -> Result<(), StoreError> {
     diesel::update(quota::table.find(id)).set(quota::used.eq(quota::used + amount)).execute(conn).await?;
     Ok(())
+}
+
+/// The permit by the number on its paper, locked until the transaction ends, so that two loads can't both take the last of
+/// it.
+pub async fn lock_numbered(
+    conn: &mut Connection,
+    party_id: i64,
+    number: &str,
+) -> Result<Option<Quota>, StoreError> {
+    Ok(quota::table
+        .filter(quota::party_id.eq(party_id).and(quota::number.eq(number)))
+        .order(quota::id)
+        .select(Quota::as_select())
+        .for_update()
+        .first(conn)
+        .await
+        .optional()?)
 }
