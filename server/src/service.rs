@@ -1,6 +1,7 @@
 //! Use cases: authorise → rules → one transaction. Nothing here knows HTTP.
 
 pub mod account;
+pub mod capture;
 pub mod capture_epcis;
 pub mod disclosures;
 pub mod effects;
@@ -9,5 +10,6 @@ pub mod ledger;
 pub mod linkset;
 pub mod profiles;
 pub mod proof;
+pub mod registry;
 pub mod story;
 pub mod tracing;

@@ -334,7 +334,7 @@ fn identifiers(event: &Event) -> Vec<&str> {
 }
 
 /// The newest cosigned head of the open log: proof that the record is not older.
-async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, StoreError> {
+pub(super) async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, StoreError> {
     let logs = store::ledger::logs(conn).await?;
     let Some(open) = logs.into_iter().find(|log| log.state == "open") else { return Ok(None) };
     let newest = store::ledger::newest_cosigned(conn, open.id, 1).await?.into_iter().next();

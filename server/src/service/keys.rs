@@ -4,7 +4,7 @@
 //! key seals what is personal; destroying it erases the person, in backups too.
 
 mod sealed;
-mod statements;
+pub mod statements;
 
 pub use sealed::{DataKey, SealError};
 pub use statements::{HeldKey, NewKey, operator};
