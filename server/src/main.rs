@@ -1,11 +1,12 @@
 //! `suyuan`: serve, migrate, config, and the operator's first sign-in.
 
-use std::{io::Write as _, process::ExitCode, sync::Arc};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 use server::{
     app::{self, AppState},
     config::Config,
+    service::keys::ceremony::{self, CeremonyError},
     web::error::chain,
 };
 
@@ -29,6 +30,26 @@ enum Command {
     },
     /// Print the effective configuration, secrets masked
     Config(Box<Config>),
+    /// Make and show the ledger's key files (each new, one line, mode 0600)
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make the log's signer key; prints its verifier key
+    Log {
+        /// `<host>/<ledger>/<year>`
+        #[arg(long)]
+        origin: String,
+        file: PathBuf,
+    },
+    /// Make a seed: registrar, derivation, key-encryption key or serial master; prints its Ed25519 thumbprint
+    Seed { file: PathBuf },
+    /// Print the verifier key of a log key file
+    Vkey { file: PathBuf },
+    /// Print the thumbprint of a seed file: the registrar's stands in every trust file
+    Thumbprint { file: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -70,6 +91,16 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         Command::Config(config) => write!(out, "{}", config.masked())?,
+        Command::Keys(command) => writeln!(out, "{}", keys(&command)?)?,
     }
     Ok(())
+}
+
+fn keys(command: &KeysCommand) -> Result<String, CeremonyError> {
+    match command {
+        KeysCommand::Log { origin, file } => ceremony::make_log_key(origin, file),
+        KeysCommand::Seed { file } => ceremony::make_seed(file),
+        KeysCommand::Vkey { file } => ceremony::verifier_key(file),
+        KeysCommand::Thumbprint { file } => ceremony::thumbprint(file),
+    }
 }

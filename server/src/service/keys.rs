@@ -3,6 +3,7 @@
 //! Secrets at rest are sealed under the key-encryption key (a file beside the database, never in it). A person's data
 //! key seals what is personal; destroying it erases the person, in backups too.
 
+pub mod ceremony;
 mod sealed;
 pub mod statements;
 

@@ -1,0 +1,381 @@
+//! The log against a real Postgres: what is queued is logged once, in one transaction, by one leader.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "a test says what it expects by failing, and its counts are small"
+)]
+
+use std::sync::Arc;
+
+use server::{
+    jobs::{
+        roster,
+        sequencer::{SequenceError, Sequencer},
+    },
+    service::{
+        keys::{Keys, KeysError, NewKey},
+        ledger::{Ledger, tree},
+        proof::{self, Reader},
+    },
+};
+use store::{Store, ledger as rows};
+use trace::{
+    bundle::{self, Verdict},
+    hash::{Hash, sha256},
+    keys::{KeyRole, SecretKey},
+    merkle,
+    record::statement::RevocationReason,
+    tlog::{
+        checkpoint::Checkpoint,
+        cosignature,
+        note::{Algorithm, Note, SignerKey},
+        policy::Policy,
+        tile::TilePath,
+    },
+};
+
+const ORIGIN: &str = "log.example/demo/2026";
+
+/// A database of the test's own; `None`, loudly, where no cluster is configured.
+async fn fresh() -> Option<(Store, String)> {
+    let Ok(cluster) = std::env::var("TEST_DATABASE_URL") else {
+        eprintln!("SKIPPED: TEST_DATABASE_URL names no Postgres");
+        return None;
+    };
+    let name = format!("log_{}", uuid::Uuid::now_v7().simple());
+    let made = cluster.clone();
+    let create = format!("create database {name}");
+    tokio::task::spawn_blocking(move || {
+        postgres::Client::connect(&made, postgres::NoTls).unwrap().batch_execute(&create).unwrap();
+    })
+    .await
+    .unwrap();
+    let (base, _) = cluster.rsplit_once('/').unwrap();
+    let url = format!("{base}/{name}");
+    store::migrate(&url).await.unwrap();
+    Some((Store::open(&url, 8).unwrap(), url))
+}
+
+fn signer(name: &str, seed: u8) -> SignerKey {
+    SignerKey { name: name.parse().unwrap(), secret: SecretKey::from_seed(&[seed; 32]) }
+}
+
+async fn ledger(store: &Store, policy: Policy) -> Arc<Ledger> {
+    let ledger = Ledger::open(store.clone(), "log.example", "demo", signer(ORIGIN, 1), policy).await.unwrap();
+    ledger.set_halt(None);
+    Arc::new(ledger)
+}
+
+fn entries(from: u32, to: u32) -> Vec<Vec<u8>> {
+    (from..to).map(|number| sha256(&number.to_be_bytes()).as_bytes().to_vec()).collect()
+}
+
+async fn queue(store: &Store, from: u32, to: u32) {
+    let mut conn = store.connection().await.unwrap();
+    rows::queue_all(&mut conn, &entries(from, to)).await.unwrap();
+}
+
+fn naive_root(to: u32) -> Hash {
+    let leaves: Vec<Hash> =
+        entries(0, to).iter().map(|entry| merkle::leaf_hash(&Hash::from_slice(entry).unwrap())).collect();
+    merkle::root(&leaves)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_is_logged_in_order_and_every_proof_holds() {
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    assert_eq!(sequencer.step().await.unwrap(), None);
+    for (from, to) in [(0, 1), (1, 255), (255, 256), (256, 700)] {
+        queue(&store, from, to).await;
+        assert_eq!(sequencer.step().await.unwrap(), Some(u64::from(to)));
+        assert_eq!(sequencer.root(), naive_root(to), "size {to}");
+    }
+    // Full tiles only; partial ones are cut on request and hash to the same tree.
+    let mut conn = store.connection().await.unwrap();
+    let root = sequencer.root();
+    for index in [0_u64, 1, 254, 255, 256, 511, 512, 699] {
+        let proof = ledger.tree().inclusion_proof(&mut conn, ledger.log_id(), 700, index).await.unwrap();
+        let entry = Hash::from_slice(&entries(index as u32, index as u32 + 1)[0]).unwrap();
+        merkle::verify_inclusion(&root, 700, index, &merkle::leaf_hash(&entry), &proof).unwrap();
+    }
+    for old in [1_u64, 255, 256, 257, 512, 699] {
+        let proof = ledger.tree().consistency_proof(&mut conn, ledger.log_id(), old, 700).await.unwrap();
+        merkle::verify_consistency(old, &naive_root(old as u32), 700, &root, &proof).unwrap();
+    }
+    for (path, bytes) in [
+        ("tile/0/000", Some(8192)),
+        ("tile/0/002.p/188", Some(188 * 32)),
+        ("tile/0/002.p/189", None),
+        ("tile/0/002", None),
+        ("tile/1/000.p/2", Some(64)),
+        ("tile/2/000.p/1", None),
+        ("tile/entries/001", Some(256 * 34)),
+        ("tile/entries/002.p/188", Some(188 * 34)),
+        ("tile/entries/003.p/1", None),
+    ] {
+        let found = ledger.tile(&mut conn, path.parse::<TilePath>().unwrap()).await.unwrap();
+        assert_eq!(found.map(|found| found.len()), bytes, "{path}");
+    }
+    let note = ledger.published(&mut conn).await.unwrap().unwrap();
+    let head = Checkpoint::open(&note, &ledger.verifier()).unwrap();
+    assert_eq!((head.size, head.root), (700, root));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_sequencer_goes_on_from_the_rows() {
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    for (from, to) in [(0, 300), (300, 301), (301, 66_000)] {
+        queue(&store, from, to).await;
+        let mut sequencer = loop {
+            // The lock of the one before goes when Postgres sees its connection closed.
+            match Sequencer::lead(Arc::clone(&ledger)).await.unwrap() {
+                Some(sequencer) => break sequencer,
+                None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        while sequencer.step().await.unwrap().is_some() {}
+        assert_eq!(sequencer.size(), u64::from(to));
+        assert_eq!(sequencer.root(), naive_root(to));
+    }
+    let mut conn = store.connection().await.unwrap();
+    let edge = tree::TreeReader::default().edge(&mut conn, ledger.log_id(), 66_000).await.unwrap();
+    assert_eq!(edge.frontier.root(), naive_root(66_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_killed_before_the_commit_leaves_the_queue_as_it_was() {
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    queue(&store, 0, 10).await;
+    let mut session = store.session().await.unwrap();
+    session.begin().await.unwrap();
+    let taken = rows::take_pending(&mut session, 100).await.unwrap();
+    assert_eq!(taken, entries(0, 10));
+    rows::insert_entries(&mut session, ledger.log_id(), 0, &taken).await.unwrap();
+    drop(session);
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    assert_eq!(sequencer.step().await.unwrap(), Some(10));
+    assert_eq!(sequencer.root(), naive_root(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_one_leads_and_a_lost_swap_writes_nothing() {
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    assert!(Sequencer::lead(Arc::clone(&ledger)).await.unwrap().is_none(), "the lock is held");
+    queue(&store, 0, 5).await;
+    assert_eq!(sequencer.step().await.unwrap(), Some(5));
+    // Somebody without the lock moves the head: the leader's next swap must lose, and keep nothing.
+    let mut conn = store.connection().await.unwrap();
+    let head = rows::head(&mut conn, ledger.log_id()).await.unwrap();
+    let forged = rows::Checkpoint {
+        log_id: ledger.log_id(),
+        size: 6,
+        root: vec![7; 32],
+        note: "forged".to_owned(),
+        signed_at: chrono::Utc::now(),
+    };
+    assert!(rows::swap_head(&mut conn, ledger.log_id(), &head, &forged).await.unwrap());
+    queue(&store, 5, 9).await;
+    assert!(matches!(sequencer.step().await, Err(SequenceError::LostSwap)));
+    drop(sequencer);
+    assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 4);
+    assert_eq!(rows::entries_from(&mut conn, ledger.log_id(), 0, 100).await.unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_queued_twice_stands_once_in_the_log() {
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    queue(&store, 0, 5).await;
+    queue(&store, 3, 8).await;
+    assert_eq!(sequencer.step().await.unwrap(), Some(8));
+    queue(&store, 0, 8).await;
+    assert_eq!(sequencer.step().await.unwrap(), None);
+    let mut conn = store.connection().await.unwrap();
+    assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 0);
+    assert_eq!(sequencer.root(), naive_root(8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_cannot_change_or_remove_evidence() {
+    let Some((_, url)) = fresh().await else { return };
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+        client.batch_execute("set role app").unwrap();
+        let tables = [
+            "record",
+            "record_ref",
+            "disclosure",
+            "entry",
+            "tile",
+            "checkpoint",
+            "cosignature",
+            "movement",
+            "edge",
+            "pack",
+            "roster",
+        ];
+        let mut allowed = Vec::new();
+        for table in tables {
+            for statement in
+                [format!("delete from {table}"), format!("truncate {table}"), format!("drop table {table}")]
+            {
+                if client.batch_execute(&statement).is_ok() {
+                    allowed.push(statement);
+                }
+            }
+            let may_update: bool = client
+                .query_one("select has_any_column_privilege('app', $1, 'update')", &[&table])
+                .unwrap()
+                .get(0);
+            if may_update {
+                allowed.push(format!("update {table}"));
+            }
+        }
+        allowed
+    })
+    .await
+    .unwrap();
+    assert_eq!(refused, Vec::<String>::new());
+}
+
+/// The whole way of a key: founded, enrolled, confirmed by a roster, proved by a bundle, revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() {
+    let Some((store, _)) = fresh().await else { return };
+    let witness = signer("witness.example/w1", 9);
+    let registrar = SecretKey::from_seed(&[2; 32]);
+    let policy = format!(
+        "log {}\nwitness w1 {}\nquorum w1\nregistrar {}\n",
+        signer(ORIGIN, 1).verifier(),
+        witness.verifier_as(Algorithm::CosignatureV1),
+        registrar.kid()
+    );
+    let policy: Policy = policy.parse().unwrap();
+    let ledger = ledger(&store, policy.clone()).await;
+    let keys = Keys::from_seeds("demo", &[2; 32], &[3; 32], &[4; 32]);
+    assert!(matches!(
+        roster::step(&store, &ledger, &keys).await,
+        Err(roster::RosterError::Keys(KeysError::NoOperator))
+    ));
+    let mut conn = store.connection().await.unwrap();
+    let party = |slug: &'static str, role: &'static str, iss: &'static str| store::party::NewParty {
+        slug,
+        role,
+        iss,
+        name: Some(slug),
+        county: None,
+        company_prefix: None,
+        person_id: None,
+    };
+    let operator = party("operator", "operator", "https://id.gs1.org/417/9521000000004");
+    let operator = store::party::insert(&mut conn, &operator).await.unwrap();
+    keys.found(&mut conn, &operator).await.unwrap();
+    let new =
+        NewKey { party: &operator, role: KeyRole::Record, device_id: None, base_name: None, replaces: None };
+    let kid = keys.enrol_platform(&mut conn, &new).await.unwrap();
+    let signing = keys.signer_of(&mut conn, operator.id).await.unwrap();
+    assert_eq!(signing.kid, kid);
+    // A code run is a statement that a record key signs, and so the smallest record with a signer of its own.
+    let jti = write_code_run(&mut conn, &operator, &signing.secret).await;
+    drop(conn);
+
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    sequencer.step().await.unwrap();
+    assert!(roster::step(&store, &ledger, &keys).await.unwrap(), "a first roster is due");
+    assert!(!roster::step(&store, &ledger, &keys).await.unwrap(), "and waits for its leaf");
+    sequencer.step().await.unwrap();
+    assert!(!roster::step(&store, &ledger, &keys).await.unwrap(), "nothing happened after it");
+
+    let mut conn = store.connection().await.unwrap();
+    let unwitnessed = proof::of_record(&mut conn, &ledger, &keys, jti, Reader::Public).await;
+    assert!(matches!(unwitnessed, Err(proof::ProofError::NotYet)));
+    cosign_newest(&mut conn, &ledger, &witness).await;
+    let found = proof::of_record(&mut conn, &ledger, &keys, jti, Reader::Public).await.unwrap();
+    let text = found.to_string();
+    let read: bundle::Bundle = text.parse().unwrap();
+    let report = bundle::verify(&read, &policy);
+    assert_eq!(report.verdict, Verdict::Valid, "{report:?}");
+    let plain = proof::tlog_proof(&mut conn, &ledger, jti).await.unwrap();
+    let record = store::record::by_jti(&mut conn, jti).await.unwrap().unwrap();
+    plain.verify(&Hash::from_slice(&record.entry).unwrap(), &ledger.verifier()).unwrap();
+
+    keys.revoke(&mut conn, kid, chrono::Utc::now(), RevocationReason::Compromised).await.unwrap();
+    assert!(matches!(keys.signer_of(&mut conn, operator.id).await, Err(KeysError::NoKey)));
+    assert!(roster::step(&store, &ledger, &keys).await.unwrap(), "a revocation makes a roster due");
+}
+
+async fn write_code_run(
+    conn: &mut store::Connection,
+    operator: &store::party::Party,
+    key: &SecretKey,
+) -> uuid::Uuid {
+    use trace::record::{Body, Claims, Draft, issue, statement};
+    let jti = uuid::Uuid::now_v7();
+    let run = statement::CodeRun {
+        gtin: "09521000000004".to_owned(),
+        epoch: 'A',
+        first: 0,
+        count: 10,
+        key_hash: Hash([1; 32]),
+    };
+    let claims = Claims {
+        iss: operator.iss.clone(),
+        iat: 1_800_000_000,
+        jti,
+        aud: "demo".to_owned(),
+        profile: statement::profile_reference(),
+        seen: None,
+        refs: Vec::new(),
+    };
+    let body = Body::Statement(statement::Statement::CodeRun(run));
+    let issued = issue(Draft { claims, body, act: None, event_hash: None }, &[], || [0; 16], 0, key).unwrap();
+    let row = store::record::Record {
+        jti,
+        entry: issued.entry.as_bytes().to_vec(),
+        kind: "statement".to_owned(),
+        party_id: operator.id,
+        iss: operator.iss.clone(),
+        kid: key.kid().as_bytes().to_vec(),
+        profile: statement::profile_reference(),
+        step: Some("code-run".to_owned()),
+        grade: "self".to_owned(),
+        event_type: None,
+        event_id: Some(format!("urn:uuid:{jti}")),
+        event_time: None,
+        event_offset: None,
+        event_hash: None,
+        place_id: None,
+        late: false,
+        corrects: None,
+        iat: chrono::Utc::now(),
+        accepted_at: chrono::Utc::now(),
+        signed: issued.signed,
+        public: serde_json::Value::Null,
+    };
+    store::record::insert(conn, &row, &[], &[]).await.unwrap();
+    jti
+}
+
+async fn cosign_newest(conn: &mut store::Connection, ledger: &Ledger, witness: &SignerKey) {
+    let newest = rows::newest_checkpoints(conn, ledger.log_id(), 1).await.unwrap().remove(0);
+    let note: Note = newest.note.parse().unwrap();
+    let line = cosignature::cosign(&note.text, 1_800_000_000, witness);
+    let row = rows::Cosignature {
+        log_id: newest.log_id,
+        size: newest.size,
+        witness: "w1".to_owned(),
+        line: line.to_string(),
+        at: chrono::Utc::now(),
+    };
+    rows::insert_cosignature(conn, &row).await.unwrap();
+}
