@@ -4,15 +4,20 @@
 //! caller decides what belongs to one transaction: [`Store::begin`] … [`Transaction::commit`].
 
 pub mod account;
+pub mod alert;
 pub mod code;
 mod connection;
 pub mod consignment;
+pub mod dead_letter;
+pub mod device;
 pub mod key;
 pub mod ledger;
 pub mod lot;
 mod migrate;
+pub mod pack;
 pub mod party;
 pub mod quota;
+pub mod reading;
 pub mod record;
 pub mod roster;
 pub mod schema;

@@ -1,0 +1,106 @@
+//! Devices: who may publish readings, from which place, and in whose signature.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::{
+    Connection, StoreError,
+    schema::{device, key, party},
+};
+
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = device)]
+pub struct Device {
+    pub id: i64,
+    pub party_id: i64,
+    pub name: String,
+    pub kind: String,
+    pub profile: String,
+    pub format: String,
+    pub signing: String,
+    pub repeats: String,
+    pub token_hash: Vec<u8>,
+    pub place_id: i64,
+    pub mapping: Option<serde_json::Value>,
+    pub created_at: DateTime<Utc>,
+    pub retired_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = device)]
+pub struct NewDevice<'a> {
+    pub party_id: i64,
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub profile: &'a str,
+    pub format: &'a str,
+    pub signing: &'a str,
+    pub repeats: &'a str,
+    pub token_hash: &'a [u8],
+    pub place_id: i64,
+    pub mapping: Option<&'a serde_json::Value>,
+}
+
+/// Fails with constraint `device_party_id_name_key` where the party has a device of that name.
+pub async fn insert(conn: &mut Connection, new: &NewDevice<'_>) -> Result<Device, StoreError> {
+    Ok(diesel::insert_into(device::table)
+        .values(new)
+        .returning(Device::as_returning())
+        .get_result(conn)
+        .await?)
+}
+
+/// Devices in use of any of `parties` (slugs), each with its party's slug.
+pub async fn of_parties(
+    conn: &mut Connection,
+    parties: &[String],
+) -> Result<Vec<(String, Device)>, StoreError> {
+    Ok(device::table
+        .inner_join(party::table.on(party::id.eq(device::party_id)))
+        .filter(party::slug.eq_any(parties).and(device::retired_at.is_null()))
+        .select((party::slug, Device::as_select()))
+        .load(conn)
+        .await?)
+}
+
+pub async fn by_name(conn: &mut Connection, party: &str, name: &str) -> Result<Option<Device>, StoreError> {
+    Ok(device::table
+        .inner_join(party::table.on(party::id.eq(device::party_id)))
+        .filter(party::slug.eq(party).and(device::name.eq(name)))
+        .select(Device::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// Devices in use at a place, by name.
+pub async fn at_place(conn: &mut Connection, place_id: i64) -> Result<Vec<Device>, StoreError> {
+    Ok(device::table
+        .filter(device::place_id.eq(place_id).and(device::retired_at.is_null()))
+        .order(device::name)
+        .select(Device::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// All devices in use with their party's slug, in a stable order: the register's content.
+pub async fn all(conn: &mut Connection) -> Result<Vec<(String, Device)>, StoreError> {
+    Ok(device::table
+        .inner_join(party::table.on(party::id.eq(device::party_id)))
+        .filter(device::retired_at.is_null())
+        .order(device::id)
+        .select((party::slug, Device::as_select()))
+        .load(conn)
+        .await?)
+}
+
+/// The good pack keys: (kid, the device that it belongs to; `None` for a gateway).
+pub async fn pack_keys(conn: &mut Connection) -> Result<Vec<(Vec<u8>, Option<i64>)>, StoreError> {
+    Ok(key::table
+        .filter(key::role.eq("pack").and(key::state.eq("good")))
+        .order(key::kid)
+        .select((key::kid, key::device_id))
+        .load(conn)
+        .await?)
+}

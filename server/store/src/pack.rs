@@ -1,0 +1,152 @@
+//! Reading packs: the signed bytes as they came. Evidence: added to, never changed.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz},
+};
+use diesel_async::RunQueryDsl;
+
+use crate::{Connection, StoreError, schema::pack};
+
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = pack)]
+pub struct Pack {
+    pub device_id: i64,
+    pub cti: Vec<u8>,
+    pub entry: Vec<u8>,
+    pub kid: Vec<u8>,
+    pub bytes: Vec<u8>,
+    pub readings: i32,
+    pub first_at: DateTime<Utc>,
+    pub last_at: DateTime<Utc>,
+    pub mark: Option<String>,
+    pub received_at: DateTime<Utc>,
+}
+
+/// What makes a pack one: the device and the number that the signer gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, QueryableByName)]
+pub struct PackKey {
+    #[diesel(sql_type = BigInt)]
+    pub device_id: i64,
+    #[diesel(sql_type = Binary)]
+    pub cti: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Known {
+    #[diesel(sql_type = BigInt)]
+    device_id: i64,
+    #[diesel(sql_type = Binary)]
+    cti: Vec<u8>,
+    #[diesel(sql_type = Binary)]
+    entry: Vec<u8>,
+}
+
+/// Writes packs and queues their strict checks; a pack whose key is known is left out. Returns the keys that are new.
+pub async fn insert_new(conn: &mut Connection, packs: &[Pack]) -> Result<Vec<PackKey>, StoreError> {
+    fn column<'a, T>(packs: &'a [Pack], of: impl Fn(&'a Pack) -> T) -> Vec<T> {
+        packs.iter().map(of).collect()
+    }
+    if packs.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(diesel::sql_query(
+        "with stored as (
+            insert into pack (device_id, cti, entry, kid, bytes, readings, first_at, last_at, mark, received_at)
+            select * from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            on conflict (device_id, cti) do nothing
+            returning device_id, cti)
+        select device_id, cti from stored",
+    )
+    .bind::<Array<BigInt>, _>(column(packs, |pack| pack.device_id))
+    .bind::<Array<Binary>, _>(column(packs, |pack| pack.cti.as_slice()))
+    .bind::<Array<Binary>, _>(column(packs, |pack| pack.entry.as_slice()))
+    .bind::<Array<Binary>, _>(column(packs, |pack| pack.kid.as_slice()))
+    .bind::<Array<Binary>, _>(column(packs, |pack| pack.bytes.as_slice()))
+    .bind::<Array<Integer>, _>(column(packs, |pack| pack.readings))
+    .bind::<Array<Timestamptz>, _>(column(packs, |pack| pack.first_at))
+    .bind::<Array<Timestamptz>, _>(column(packs, |pack| pack.last_at))
+    .bind::<Array<Nullable<Text>>, _>(column(packs, |pack| pack.mark.as_deref()))
+    .bind::<Array<Timestamptz>, _>(column(packs, |pack| pack.received_at))
+    .load(conn)
+    .await?)
+}
+
+/// The entries of known packs among `keys`.
+pub async fn entries(conn: &mut Connection, keys: &[PackKey]) -> Result<Vec<(PackKey, Vec<u8>)>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known: Vec<Known> = diesel::sql_query(
+        "select device_id, cti, entry from pack where (device_id, cti) in (select * from unnest($1, $2))",
+    )
+    .bind::<Array<BigInt>, _>(keys.iter().map(|key| key.device_id).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(keys.iter().map(|key| key.cti.as_slice()).collect::<Vec<_>>())
+    .load(conn)
+    .await?;
+    let keyed = |row: Known| (PackKey { device_id: row.device_id, cti: row.cti }, row.entry);
+    Ok(known.into_iter().map(keyed).collect())
+}
+
+/// Queues the strict check of packs that were written in this transaction.
+pub async fn queue_strict_checks(conn: &mut Connection, keys: &[PackKey]) -> Result<(), StoreError> {
+    diesel::sql_query("insert into strict_check (device_id, cti) select * from unnest($1, $2)")
+        .bind::<Array<BigInt>, _>(keys.iter().map(|key| key.device_id).collect::<Vec<_>>())
+        .bind::<Array<Binary>, _>(keys.iter().map(|key| key.cti.as_slice()).collect::<Vec<_>>())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Takes packs whose strict check is due. Rolled back with the caller's transaction: then they are due again.
+pub async fn take_strict_checks(conn: &mut Connection, limit: i64) -> Result<Vec<Pack>, StoreError> {
+    let due: Vec<PackKey> = diesel::sql_query(
+        "delete from strict_check where (device_id, cti) in
+            (select device_id, cti from strict_check limit $1 for update skip locked)
+        returning device_id, cti",
+    )
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let mut packs = Vec::with_capacity(due.len());
+    if !due.is_empty() {
+        let devices: Vec<i64> = due.iter().map(|key| key.device_id).collect();
+        let numbers: Vec<&[u8]> = due.iter().map(|key| key.cti.as_slice()).collect();
+        packs = pack::table
+            .filter(pack::device_id.eq_any(devices).and(pack::cti.eq_any(numbers)))
+            .select(Pack::as_select())
+            .load(conn)
+            .await?;
+        // Two devices may use one number: the filter above is by column, the keys are pairs.
+        let due: std::collections::HashSet<PackKey> = due.into_iter().collect();
+        packs.retain(|pack| due.contains(&PackKey { device_id: pack.device_id, cti: pack.cti.clone() }));
+    }
+    Ok(packs)
+}
+
+/// How many packs wait for their strict check: the log's lag behind the intake.
+pub async fn strict_checks_due(conn: &mut Connection) -> Result<i64, StoreError> {
+    Ok(crate::schema::strict_check::table.count().get_result(conn).await?)
+}
+
+/// Packs of a device that cover any of a time, in the order of time.
+pub async fn of_device(
+    conn: &mut Connection,
+    device_id: i64,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Pack>, StoreError> {
+    Ok(pack::table
+        .filter(pack::device_id.eq(device_id).and(pack::last_at.ge(from)).and(pack::first_at.lt(to)))
+        .order((pack::first_at, pack::cti))
+        .limit(limit)
+        .select(Pack::as_select())
+        .load(conn)
+        .await?)
+}
+
+pub async fn by_entry(conn: &mut Connection, entry: &[u8]) -> Result<Option<Pack>, StoreError> {
+    Ok(pack::table.filter(pack::entry.eq(entry)).select(Pack::as_select()).first(conn).await.optional()?)
+}

@@ -1,0 +1,112 @@
+//! Readings: rows derived from packs, for charts, thresholds and forms. They can be dropped and derived again.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{Array, BigInt, Binary, Double, Integer, Text, Timestamptz},
+};
+use diesel_async::RunQueryDsl;
+
+use crate::{Connection, StoreError};
+
+/// `name` is the SenML name after the device's base name.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Reading {
+    #[diesel(sql_type = BigInt)]
+    pub device_id: i64,
+    #[diesel(sql_type = Timestamptz)]
+    pub at: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    #[diesel(sql_type = Text)]
+    pub unit: String,
+    #[diesel(sql_type = Double)]
+    pub value: f64,
+    #[diesel(sql_type = Binary)]
+    pub cti: Vec<u8>,
+}
+
+/// The readings of one stretch of time, as a chart draws them.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Bucket {
+    #[diesel(sql_type = Timestamptz)]
+    pub from: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    pub unit: String,
+    #[diesel(sql_type = Double)]
+    pub min: f64,
+    #[diesel(sql_type = Double)]
+    pub mean: f64,
+    #[diesel(sql_type = Double)]
+    pub max: f64,
+    #[diesel(sql_type = BigInt)]
+    pub count: i64,
+}
+
+/// A stretch of time cut into equal buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    /// Length of a bucket; not zero.
+    pub bucket_s: i32,
+}
+
+pub async fn insert(conn: &mut Connection, readings: &[Reading]) -> Result<(), StoreError> {
+    if readings.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "insert into reading (device_id, at, name, unit, value, cti) select * from unnest($1, $2, $3, $4, $5, $6)",
+    )
+    .bind::<Array<BigInt>, _>(readings.iter().map(|reading| reading.device_id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(readings.iter().map(|reading| reading.at).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(readings.iter().map(|reading| reading.name.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(readings.iter().map(|reading| reading.unit.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Double>, _>(readings.iter().map(|reading| reading.value).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(readings.iter().map(|reading| reading.cti.as_slice()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The newest reading of each name of these devices since `since`; what a weighbridge form is pre-filled with.
+pub async fn latest(
+    conn: &mut Connection,
+    devices: &[i64],
+    since: DateTime<Utc>,
+) -> Result<Vec<Reading>, StoreError> {
+    Ok(diesel::sql_query(
+        "select distinct on (device_id, name) device_id, at, name, unit, value, cti from reading
+        where device_id = any($1) and at >= $2 order by device_id, name, at desc",
+    )
+    .bind::<Array<BigInt>, _>(devices)
+    .bind::<Timestamptz, _>(since)
+    .load(conn)
+    .await?)
+}
+
+/// Minimum, mean and maximum per bucket of the readings whose name ends in `metric`; empty stretches have no bucket,
+/// because a gap is data.
+pub async fn buckets(
+    conn: &mut Connection,
+    devices: &[i64],
+    metric: &str,
+    window: Window,
+) -> Result<Vec<Bucket>, StoreError> {
+    Ok(diesel::sql_query(
+        "select to_timestamp(floor(extract(epoch from at) / $5) * $5) as \"from\", unit,
+            min(value) as min, avg(value) as mean, max(value) as max, count(*) as count
+        from reading
+        where device_id = any($1) and at >= $2 and at < $3
+            and (name = $4 or right(name, length($4) + 1) in ('/' || $4, '.' || $4, ':' || $4))
+        group by 1, 2 order by 1, 2",
+    )
+    .bind::<Array<BigInt>, _>(devices)
+    .bind::<Timestamptz, _>(window.from)
+    .bind::<Timestamptz, _>(window.to)
+    .bind::<Text, _>(metric)
+    .bind::<Integer, _>(window.bucket_s)
+    .load(conn)
+    .await?)
+}
