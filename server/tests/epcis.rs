@@ -276,3 +276,125 @@ async fn a_trace_runs_both_ways_and_leaves_out_what_was_corrected() {
     assert_eq!(alone.answer.lots.len(), 1);
     assert_eq!(alone.answer.missing, [alone.root.id], "its origin is now unknown, and the trace says so");
 }
+
+#[derive(clap::Parser)]
+struct Told {
+    #[command(flatten)]
+    config: server::config::Config,
+}
+
+/// The server's own state over the world's database, with key files as an operator would write them.
+fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState> {
+    use clap::Parser as _;
+    use server::service::keys::write_secret;
+    let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&dir).unwrap();
+    let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
+    for (name, seed) in [("registrar", [1; 32]), ("derivation", [2; 32]), ("kek", [3; 32])] {
+        let file = dir.join(name);
+        write_secret(&file, &trace::b64::url(&seed)).unwrap();
+        let option = if name == "kek" { "--kek-file".to_owned() } else { format!("--{name}-key-file") };
+        arguments.extend([option, file.display().to_string()]);
+    }
+    let locales = concat!(env!("CARGO_MANIFEST_DIR"), "/../locales");
+    let profiles = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
+    arguments.extend(["--locales", locales, "--profiles", profiles].map(str::to_owned));
+    let told = Told::parse_from(arguments);
+    assert_eq!(told.config.ledger.ledger, world.keys.ledger());
+    let state = server::app::AppState::open(told.config).unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
+    actix_web::web::Data::new(state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_takes_documents_and_answers_traces_for_tokens_with_the_scope() {
+    use actix_web::{App, http::StatusCode, middleware::from_fn, test};
+    let name = "epcis_door";
+    let Some(world) = world(name).await else { return };
+    season(&world).await;
+    let admin = std::env::var("TEST_DATABASE_URL").unwrap();
+    let state = state(&world, &format!("{}/{name}", admin.rsplit_once('/').unwrap().0));
+    let mut conn = world.store.connection().await.unwrap();
+    let stranger = party_of(&mut conn, "stranger", "mill", "4012345000009").await;
+    let token = async |party: i64, scope: &str| {
+        state.accounts.issue_token(party, scope, &[scope.to_owned()], None).await.unwrap()
+    };
+    let capture_token = token(world.carrier.id, "capture").await;
+    let trace_token = token(world.carrier.id, "trace").await;
+    let strange_token = token(stranger.id, "trace").await;
+    let app = App::new()
+        .app_data(state.clone())
+        .wrap(from_fn(server::web::guard::guard))
+        .configure(server::web::configure);
+    let app = test::init_service(app).await;
+    let post = async |token: Option<&str>, kind: &str, body: Vec<u8>| {
+        let mut request =
+            test::TestRequest::post().uri("/api/v1/events").insert_header(("content-type", kind));
+        request = request.insert_header(("accept-language", "en"));
+        if let Some(token) = token {
+            request = request.insert_header(("authorization", format!("Bearer {token}")));
+        }
+        let response = test::call_service(&app, request.set_payload(body).to_request()).await;
+        let status = response.status();
+        let body: Value = serde_json::from_slice(&test::read_body(response).await).unwrap_or_default();
+        (status, body)
+    };
+    let good = document(&[arrival(Some("https://carrier.example/door")), {
+        let mut wrong = unnamed();
+        wrong["readPoint"] = json!({"id": "https://somewhere.example/else"});
+        wrong
+    }]);
+    assert_eq!(post(None, "application/json", good.clone()).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(post(Some(&trace_token), "application/json", good.clone()).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(
+        post(Some(&capture_token), "text/xml", good.clone()).await.0,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+
+    let (status, answer) = post(Some(&capture_token), "application/ld+json", good.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(1), &json!(1)));
+    assert_eq!(answer["events"][0]["status"], "accepted");
+    assert_eq!(answer["events"][1]["errors"][0]["field"], "$.readPoint.id");
+    assert_eq!(answer["events"][1]["errors"][0]["rule"], "epcis");
+    assert!(answer["events"][1]["errors"][0]["message"].as_str().unwrap().contains("EPCIS 2.0"));
+    assert_eq!(post(Some(&capture_token), "application/json", good).await.1["duplicate"], 1);
+
+    let mut bad = arrival(None);
+    bad["action"] = json!("MOVE");
+    let (status, problem) = post(Some(&capture_token), "application/json", document(&[bad])).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(problem["errors"][0]["field"], "$.epcisBody.eventList[0].action");
+    let (status, _) = post(Some(&capture_token), "application/json", b"{\"a\":1,\"a\":2}".to_vec()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let get = async |token: &str, query: &str| {
+        let request = test::TestRequest::get()
+            .uri(&format!("/api/v1/trace?{query}"))
+            .insert_header(("authorization", format!("Bearer {token}")));
+        let response = test::call_service(&app, request.to_request()).await;
+        (
+            response.status(),
+            serde_json::from_slice::<Value>(&test::read_body(response).await).unwrap_or_default(),
+        )
+    };
+    let bag = "id=https://mill.example/01/09520123456788/10/B1";
+    let (status, up) = get(&trace_token, bag).await;
+    assert_eq!(status, StatusCode::OK, "{up}");
+    assert_eq!(
+        (up["direction"].as_str(), up["quantity"].as_i64(), up["unit"].as_str()),
+        (Some("up"), Some(50), Some("g"))
+    );
+    assert_eq!(up["lots"].as_array().unwrap().len(), 4);
+    let stays: i64 = up["lots"].as_array().unwrap().iter().map(|lot| lot["stays"].as_i64().unwrap()).sum();
+    assert_eq!(stays, 50);
+    assert!(up["lots"][0]["record"]["proof"].as_str().unwrap().starts_with("/proof/"));
+    let (_, down) = get(&trace_token, "direction=down&id=urn:epc:class:lgtin:9520123.045678.A1").await;
+    assert_eq!(down["lots"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        get(&strange_token, bag).await.0,
+        StatusCode::NOT_FOUND,
+        "not 403: it may not know the lot exists"
+    );
+    assert_eq!(get(&trace_token, "id=nonsense").await.0, StatusCode::BAD_REQUEST);
+}

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use store::{Connection, Store, StoreError, consignment, lot, party::Party, record};
 use trace::{
     epcis::{
@@ -346,18 +345,4 @@ pub(super) async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, S
         })
     });
     Ok(seen)
-}
-
-/// Names of the members that a REST answer gives of each event.
-pub fn outcome_json(outcome: &Outcome) -> Value {
-    match outcome {
-        Outcome::Accepted { jti, entry } => {
-            serde_json::json!({"status": "accepted", "jti": jti, "entry": entry})
-        }
-        Outcome::Duplicate { jti } => serde_json::json!({"status": "duplicate", "jti": jti}),
-        Outcome::Refused(reason) => serde_json::json!({
-            "status": "refused",
-            "reason": {"rule": reason.rule(), "path": reason.path(), "message": reason.to_string()},
-        }),
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use store::{
-    Connection, StoreError, consignment,
+    Connection, Store, StoreError, account, consignment, ledger,
     lot::{self, Lot},
     party::{self, Party, Place},
     record,
@@ -13,6 +13,7 @@ use trace::{
     gs1::Key,
     hash::Hash,
 };
+use uuid::Uuid;
 
 /// Lots in one answer; beyond, the answer says where it was cut.
 pub const LOTS_MAX: usize = 10_000;
@@ -36,6 +37,31 @@ pub struct Trace {
     pub custody: Vec<Handover>,
     pub parties: BTreeMap<i64, Party>,
     pub places: BTreeMap<i64, Place>,
+    /// By entry: the records that made the lots.
+    pub records: BTreeMap<Vec<u8>, Made>,
+}
+
+/// A record that made a lot.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub jti: Uuid,
+    pub event_id: Option<String>,
+    /// Its place in the log, once it is there.
+    pub log_index: Option<i64>,
+}
+
+/// Who wants to know.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// `None`: a program.
+    pub account_id: Option<Uuid>,
+    pub party: Party,
+}
+
+impl Asker {
+    fn sees_everything(&self) -> bool {
+        matches!(self.party.role.as_str(), "regulator" | "operator")
+    }
 }
 
 /// A quantity of a lot that went from one party to another.
@@ -78,7 +104,68 @@ pub async fn follow(
         .map(|(consignment, line)| Handover { consignment, line })
         .collect();
     let (parties, places) = involved(conn, &lots, &custody).await?;
-    Ok(Trace { root, answer, lots, custody, parties, places })
+    let records = makers(conn, &lots).await?;
+    Ok(Trace { root, answer, lots, custody, parties, places, records })
+}
+
+/// [`follow_named`] for somebody outside: a party asks about what it made or handled, and sees its own hand-overs;
+/// a regulator sees everything, and everybody looked at can see that.
+pub async fn ask(
+    store: &Store,
+    asker: &Asker,
+    key: &Key,
+    direction: Direction,
+) -> Result<Trace, TracingError> {
+    let mut transaction = store.begin().await?;
+    let mut found = follow_named(&mut transaction, key, direction).await?;
+    if asker.sees_everything() {
+        log_look(&mut transaction, asker, &found).await?;
+    } else {
+        let own = asker.party.id;
+        let handled = |handover: &Handover| {
+            own == handover.consignment.shipper_id || own == handover.consignment.receiver_id
+        };
+        let of_root = |handover: &&Handover| handover.line.lot_id == found.root.id;
+        let holds = lot::holdings_of_lots(&mut transaction, &[found.root.id]).await?;
+        let concerned = found.root.made_by == own
+            || holds.iter().any(|holding| holding.party_id == own)
+            || found.custody.iter().filter(of_root).any(handled);
+        if !concerned {
+            return Err(TracingError::Unknown);
+        }
+        found.custody.retain(handled);
+    }
+    transaction.commit().await?;
+    Ok(found)
+}
+
+async fn log_look(conn: &mut Connection, asker: &Asker, found: &Trace) -> Result<(), StoreError> {
+    let Some(account_id) = asker.account_id.filter(|_| asker.party.role == "regulator") else {
+        return Ok(());
+    };
+    for party in found.parties.keys() {
+        account::insert_look(conn, account_id, *party, &found.root.uri).await?;
+    }
+    Ok(())
+}
+
+async fn makers(
+    conn: &mut Connection,
+    lots: &BTreeMap<i64, Lot>,
+) -> Result<BTreeMap<Vec<u8>, Made>, StoreError> {
+    let entries: BTreeSet<Vec<u8>> = lots.values().map(|lot| lot.entry.clone()).collect();
+    let entries: Vec<Vec<u8>> = entries.into_iter().collect();
+    let logged: BTreeMap<Vec<u8>, i64> = ledger::locate_all(conn, &entries)
+        .await?
+        .into_iter()
+        .map(|entry| (entry.hash, entry.index))
+        .collect();
+    let records = record::by_entries(conn, &entries).await?;
+    let made = |record: record::Record| {
+        let log_index = logged.get(&record.entry).copied();
+        (record.entry, Made { jti: record.jti, event_id: record.event_id, log_index })
+    };
+    Ok(records.into_iter().map(made).collect())
 }
 
 /// As [`follow`], by any identifier of the lot.

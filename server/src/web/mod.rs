@@ -3,6 +3,7 @@
 pub mod account;
 pub mod caller;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod label;
@@ -10,6 +11,7 @@ pub mod locale;
 pub mod log;
 pub mod page;
 pub mod scan;
+pub mod trace;
 
 pub use error::WebError;
 
@@ -44,4 +46,6 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(account::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);
+    routes.configure(events::routes);
+    routes.configure(trace::routes);
 }
