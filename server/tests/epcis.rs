@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::too_many_lines,
     reason = "a test says what it expects by failing"
 )]
 
@@ -101,7 +102,7 @@ fn document(events: &[Value]) -> Vec<u8> {
 
 impl World {
     async fn hand_in(&self, events: &[Value]) -> Vec<Outcome> {
-        capture(&self.store, &self.keys, &self.carrier, &document(events)).await.unwrap()
+        capture(&self.store, &self.keys, &self.carrier, None, &document(events)).await.unwrap()
     }
 
     async fn records(&self) -> Vec<record::Record> {
@@ -284,7 +285,7 @@ struct Told {
 }
 
 /// The server's own state over the world's database, with key files as an operator would write them.
-fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState> {
+async fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState> {
     use clap::Parser as _;
     use server::service::keys::write_secret;
     let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
@@ -296,12 +297,19 @@ fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState
         let option = if name == "kek" { "--kek-file".to_owned() } else { format!("--{name}-key-file") };
         arguments.extend([option, file.display().to_string()]);
     }
+    let log_key = dir.join("log");
+    let signer = trace::tlog::note::SignerKey {
+        name: "localhost/suyuan/2026".parse().unwrap(),
+        secret: trace::keys::SecretKey::from_seed(&[4; 32]),
+    };
+    write_secret(&log_key, &signer.to_secret_text()).unwrap();
+    arguments.extend(["--log-key-file".to_owned(), log_key.display().to_string()]);
     let locales = concat!(env!("CARGO_MANIFEST_DIR"), "/../locales");
     let profiles = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
     arguments.extend(["--locales", locales, "--profiles", profiles].map(str::to_owned));
     let told = Told::parse_from(arguments);
     assert_eq!(told.config.ledger.ledger, world.keys.ledger());
-    let state = server::app::AppState::open(told.config).unwrap();
+    let state = server::app::AppState::open(told.config).await.unwrap();
     std::fs::remove_dir_all(dir).unwrap();
     actix_web::web::Data::new(state)
 }
@@ -313,7 +321,7 @@ async fn the_door_takes_documents_and_answers_traces_for_tokens_with_the_scope()
     let Some(world) = world(name).await else { return };
     season(&world).await;
     let admin = std::env::var("TEST_DATABASE_URL").unwrap();
-    let state = state(&world, &format!("{}/{name}", admin.rsplit_once('/').unwrap().0));
+    let state = state(&world, &format!("{}/{name}", admin.rsplit_once('/').unwrap().0)).await;
     let mut conn = world.store.connection().await.unwrap();
     let stranger = party_of(&mut conn, "stranger", "mill", "4012345000009").await;
     let token = async |party: i64, scope: &str| {
@@ -397,4 +405,23 @@ async fn the_door_takes_documents_and_answers_traces_for_tokens_with_the_scope()
         "not 403: it may not know the lot exists"
     );
     assert_eq!(get(&trace_token, "id=nonsense").await.0, StatusCode::BAD_REQUEST);
+
+    let scan = async |accept: &str, query: &str| {
+        let request = test::TestRequest::get()
+            .uri(&format!("/01/09520123456788/10/A1{query}"))
+            .insert_header(("accept", accept));
+        let response = test::call_service(&app, request.to_request()).await;
+        let media = response.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
+        (media, test::read_body(response).await)
+    };
+    let (media, set) = scan("application/linkset+json", "").await;
+    assert_eq!(media, "application/linkset+json");
+    let set: Value = serde_json::from_slice(&set).unwrap();
+    assert_eq!(set["linkset"][0]["anchor"], "https://id.gs1.org/01/09520123456788/10/A1");
+    assert_eq!(scan("text/html", "?linkType=linkset").await.0, "application/linkset+json");
+    let (media, events) = scan("application/ld+json", "").await;
+    assert_eq!(media, "application/ld+json");
+    let events = trace::epcis::Document::from_value(serde_json::from_slice(&events).unwrap()).unwrap();
+    assert!(!events.events().is_empty());
+    assert!(scan("text/html,*/*;q=0.8", "").await.0.starts_with("text/html"));
 }

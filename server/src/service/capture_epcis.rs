@@ -91,12 +91,13 @@ impl Reason {
     }
 }
 
-/// Takes a document as received. Each event stands or falls alone, in a transaction of its own: handing the document in
+/// Takes a document as received. `seen` is the newest cosigned head, which proves that the records are not older. Each event stands or falls alone, in a transaction of its own: handing the document in
 /// again after a crash answers `Duplicate` for what was taken.
 pub async fn capture(
     store: &Store,
     keys: &Keys,
     party: &Party,
+    seen: Option<Seen>,
     text: &[u8],
 ) -> Result<Vec<Outcome>, CaptureError> {
     let document = Document::from_value(json::parse_within(text, DOCUMENT_LIMITS)?)?;
@@ -106,7 +107,7 @@ pub async fn capture(
     }
     let mut outcomes = Vec::with_capacity(events.len());
     for event in events {
-        outcomes.push(capture_event(store, keys, party, event).await?);
+        outcomes.push(capture_event(store, keys, party, seen.clone(), event).await?);
     }
     Ok(outcomes)
 }
@@ -115,6 +116,7 @@ async fn capture_event(
     store: &Store,
     keys: &Keys,
     party: &Party,
+    seen: Option<Seen>,
     mut event: Event,
 ) -> Result<Outcome, CaptureError> {
     if let Err(error) = normalise(&mut event) {
@@ -122,8 +124,13 @@ async fn capture_event(
     }
     let mut transaction = store.begin().await?;
     record::lock_imports(&mut transaction, party.id).await?;
-    let import =
-        Import { keys, party, signer: keys.signer_of(&mut transaction, party.id).await?, now: Utc::now() };
+    let import = Import {
+        keys,
+        party,
+        signer: keys.signer_of(&mut transaction, party.id).await?,
+        seen,
+        now: Utc::now(),
+    };
     let outcome = import.take(&mut transaction, event).await?;
     if matches!(outcome, Outcome::Accepted { .. }) {
         transaction.commit().await?;
@@ -135,6 +142,7 @@ struct Import<'a> {
     keys: &'a Keys,
     party: &'a Party,
     signer: Signer,
+    seen: Option<Seen>,
     now: DateTime<Utc>,
 }
 
@@ -167,7 +175,7 @@ impl Import<'_> {
         let context =
             value.as_object_mut().and_then(|members| members.shift_remove("@context")).unwrap_or_default();
         let draft = Draft {
-            claims: self.claims(conn, jti, Vec::new()).await?,
+            claims: self.claims(jti, Vec::new()),
             body: Body::Event { context, event: value },
             act: None,
             event_hash: Some(event_hash_uri(&hash)),
@@ -201,7 +209,7 @@ impl Import<'_> {
         };
         let jti = Uuid::now_v7();
         let refs = vec![Ref { rel: Rel::Corrects, leaf }];
-        let draft = Draft { claims: self.claims(conn, jti, refs).await?, body, act: None, event_hash: None };
+        let draft = Draft { claims: self.claims(jti, refs), body, act: None, event_hash: None };
         let issued = match self.issue(draft, &[])? {
             Ok(issued) => issued,
             Err(reason) => return Ok(Outcome::Refused(reason)),
@@ -210,16 +218,16 @@ impl Import<'_> {
         Ok(Outcome::Accepted { jti, entry: issued.entry })
     }
 
-    async fn claims(&self, conn: &mut Connection, jti: Uuid, refs: Vec<Ref>) -> Result<Claims, CaptureError> {
-        Ok(Claims {
+    fn claims(&self, jti: Uuid, refs: Vec<Ref>) -> Claims {
+        Claims {
             iss: self.party.iss.clone(),
             iat: self.now.timestamp(),
             jti,
             aud: self.keys.ledger().to_owned(),
             profile: import_profile_reference(),
-            seen: newest_seen(conn).await?,
+            seen: self.seen.clone(),
             refs,
-        })
+        }
     }
 
     fn issue(

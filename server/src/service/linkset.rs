@@ -119,15 +119,14 @@ pub fn linkset(anchor: &str, description: &str, links: &[Link]) -> Value {
     json!({"linkset": [context]})
 }
 
-/// An EPCISDocument of what everybody may see: the `public` projections of records.
-pub fn epcis_document<'a>(created: &str, projections: impl Iterator<Item = &'a Value>) -> Value {
-    let events: Vec<Value> = projections.filter_map(|claims| claims.get("event").cloned()).collect();
+/// An EPCISDocument of events as everybody may see them, each with its own context.
+pub fn epcis_document<'a>(created: &str, events: impl Iterator<Item = &'a Value>) -> Value {
     json!({
         "@context": [EPCIS_CONTEXT],
         "type": "EPCISDocument",
         "schemaVersion": "2.0",
         "creationDate": created,
-        "epcisBody": {"eventList": events},
+        "epcisBody": {"eventList": events.cloned().collect::<Vec<_>>()},
     })
 }
 

@@ -46,7 +46,11 @@ async fn hand_in(
 ) -> Result<HttpResponse, WebError> {
     let party = &caller.require(SCOPE)?.party;
     is_json(&request)?;
-    let outcomes = capture(&state.store, &state.keys, party, &body).await?;
+    let seen = {
+        let mut conn = state.store.connection().await?;
+        state.ledger.seen(&mut conn).await.map_err(WebError::internal)?
+    };
+    let outcomes = capture(&state.store, &state.keys, party, seen, &body).await?;
     let words = Words::of(&request);
     let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
     Ok(HttpResponse::Ok().json(Answers {

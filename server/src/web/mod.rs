@@ -9,6 +9,7 @@ pub mod health;
 pub mod label;
 pub mod locale;
 pub mod log;
+pub mod machine;
 pub mod page;
 pub mod scan;
 pub mod trace;

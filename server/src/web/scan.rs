@@ -18,6 +18,7 @@ use crate::{
         caller::{self, MaybeSignedIn},
         label::key_of_path,
         locale::Words,
+        machine,
         page::{self, Frame},
     },
 };
@@ -161,6 +162,11 @@ async fn scan(
         Some(key) => story::tell(&state.store, key).await?,
         None => None,
     };
+    if let (Some(key), Some(told)) = (&key, &told)
+        && let Some(answer) = machine::answer(&request, &state, key, told)
+    {
+        return Ok(answer);
+    }
     let frame = Frame::new(&request, member);
     let (Some(key), Some(told)) = (key, told) else {
         let page = NeverPage { f: frame, typed: request.path().trim_start_matches('/').to_owned() };
@@ -189,6 +195,9 @@ impl ParseKey for str {
 fn public(mut response: HttpResponse) -> Result<HttpResponse, WebError> {
     let value = header::HeaderValue::from_static(PUBLIC_CACHE);
     response.headers_mut().insert(header::CACHE_CONTROL, value);
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("Accept, Accept-Language, Cookie"));
     Ok(response)
 }
 
