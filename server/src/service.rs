@@ -3,8 +3,10 @@
 pub mod account;
 pub mod capture;
 pub mod capture_epcis;
+pub mod desk;
 pub mod disclosures;
 pub mod effects;
+pub mod inspection;
 pub mod keys;
 pub mod ledger;
 pub mod linkset;

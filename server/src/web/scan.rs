@@ -74,7 +74,7 @@ async fn find(
 }
 
 /// What somebody typed or pasted.
-fn typed_key(typed: &str) -> Option<Key> {
+pub fn typed_key(typed: &str) -> Option<Key> {
     let typed = typed.get(..TYPED_BYTES_MAX).unwrap_or(typed).trim();
     if typed.to_ascii_lowercase().starts_with("http") {
         return typed.parse::<DigitalLink>().ok().map(|link| link.key);
@@ -108,7 +108,7 @@ struct ScanPage {
 }
 
 /// A story in the reader's words.
-struct ScanView {
+pub struct ScanView {
     verdict: &'static str,
     product: String,
     maker: String,
@@ -126,7 +126,7 @@ struct ScanView {
     scans: Option<(String, String)>,
 }
 
-struct StepView {
+pub struct StepView {
     name: String,
     who: String,
     county: Option<String>,
@@ -142,7 +142,7 @@ struct StepView {
     jti: String,
 }
 
-struct ProofView {
+pub struct ProofView {
     origin: String,
     size: String,
     at: String,
@@ -201,7 +201,7 @@ fn public(mut response: HttpResponse) -> Result<HttpResponse, WebError> {
     Ok(response)
 }
 
-fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
+pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
     let lot = &story.lot;
     let mut steps: Vec<StepView> = story.steps.iter().map(|step| step_view(w, state, step)).collect();
     let folded = if steps.len() > STEPS_OPEN { steps.split_off(STEPS_OPEN) } else { Vec::new() };

@@ -1,0 +1,158 @@
+//! A member's working day: what is on hand, what is on its way here, what was recorded, and what a form can offer.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use store::{
+    Store, StoreError, account,
+    consignment::{self, Consignment, Line},
+    lot::{self, Holding, Lot},
+    party::{self, Party, Place},
+    quota::{self, Quota},
+    record::{self, Record},
+};
+use trace::profile::{Field, Kind, Profile, Step};
+
+use crate::service::story;
+
+/// Rows of each list of the day.
+const ROWS_MAX: i64 = 200;
+/// Parties and places that one form offers.
+const OPTIONS_MAX: i64 = 200;
+const RECORDS_MAX: i64 = 30;
+const LOOKS_MAX: i64 = 10;
+
+/// A quantity of a lot, where it lies.
+#[derive(Debug)]
+pub struct OnHand {
+    pub lot: Lot,
+    pub holding: Holding,
+    pub place: Option<Place>,
+}
+
+/// A delivery on its way.
+#[derive(Debug)]
+pub struct Awaited {
+    pub consignment: Consignment,
+    pub shipper: Option<Party>,
+    /// (lot, quantity sent).
+    pub lines: Vec<(Lot, i64)>,
+}
+
+#[derive(Debug)]
+pub struct Day {
+    pub on_hand: Vec<OnHand>,
+    pub awaited: Vec<Awaited>,
+    pub records: Vec<Record>,
+    /// (when, who, at what): regulators' looks at what is not public.
+    pub looks: Vec<(DateTime<Utc>, Option<String>, String)>,
+}
+
+/// Everything `/day` shows of a party.
+pub async fn day(store: &Store, party: &Party) -> Result<Day, StoreError> {
+    let mut conn = store.connection().await?;
+    Ok(Day {
+        on_hand: on_hand(&mut conn, party.id).await?,
+        awaited: awaited(&mut conn, party.id).await?,
+        records: record::newest_of(&mut conn, party.id, RECORDS_MAX).await?,
+        looks: account::looks_at(&mut conn, party.id, LOOKS_MAX).await?,
+    })
+}
+
+async fn on_hand(conn: &mut store::Connection, party_id: i64) -> Result<Vec<OnHand>, StoreError> {
+    let rows = lot::holdings_of(conn, party_id, ROWS_MAX).await?;
+    let places = story::places(conn, rows.iter().map(|(holding, _)| holding.place_id)).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(holding, lot)| OnHand { place: places.get(&holding.place_id).cloned(), lot, holding })
+        .collect())
+}
+
+async fn awaited(conn: &mut store::Connection, party_id: i64) -> Result<Vec<Awaited>, StoreError> {
+    let consignments = consignment::awaited(conn, party_id, ROWS_MAX).await?;
+    let ids: Vec<i64> = consignments.iter().map(|consignment| consignment.id).collect();
+    let lines = consignment::lines_of(conn, &ids).await?;
+    let lots: Vec<i64> = lines.iter().map(|line| line.lot_id).collect();
+    let lots: BTreeMap<i64, Lot> =
+        lot::by_ids(conn, &lots).await?.into_iter().map(|lot| (lot.id, lot)).collect();
+    let shippers = story::parties(conn, consignments.iter().map(|sent| sent.shipper_id)).await?;
+    let of = |consignment: i64, line: &Line| {
+        (line.consignment_id == consignment).then(|| Some((lots.get(&line.lot_id)?.clone(), line.quantity)))?
+    };
+    Ok(consignments
+        .into_iter()
+        .map(|consignment| Awaited {
+            shipper: shippers.get(&consignment.shipper_id).cloned(),
+            lines: lines.iter().filter_map(|line| of(consignment.id, line)).collect(),
+            consignment,
+        })
+        .collect())
+}
+
+/// What the fields of one step's form can be chosen from.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub on_hand: Vec<OnHand>,
+    pub awaited: Vec<Awaited>,
+    /// The party's own places and, by field, those of the others that it may name.
+    pub places: Vec<Place>,
+    /// Field → parties.
+    pub parties: BTreeMap<String, Vec<Party>>,
+    pub permits: Vec<Quota>,
+}
+
+impl Options {
+    /// The lots on hand that `field` of `profile` takes.
+    pub fn lots<'a>(&'a self, profile: &'a Profile, field: &'a Field) -> impl Iterator<Item = &'a OnHand> {
+        self.on_hand.iter().filter(move |held| {
+            held.lot.profile == profile.id()
+                && (field.products.is_empty() || field.products.contains(&held.lot.product))
+        })
+    }
+
+    pub fn places<'a>(&'a self, field: &'a Field) -> impl Iterator<Item = &'a Place> {
+        self.places.iter().filter(move |place| field.among.is_empty() || field.among.contains(&place.kind))
+    }
+}
+
+pub async fn options(store: &Store, party: &Party, step: &Step) -> Result<Options, StoreError> {
+    let has = |kind: Kind| step.fields_of(kind).next().is_some();
+    let mut conn = store.connection().await?;
+    let mut options = Options::default();
+    if has(Kind::Lot) || has(Kind::Portions) {
+        options.on_hand = on_hand(&mut conn, party.id).await?;
+    }
+    if has(Kind::Consignment) {
+        options.awaited = awaited(&mut conn, party.id).await?;
+    }
+    if has(Kind::Place) {
+        options.places = party::places_of(&mut conn, party.id, OPTIONS_MAX).await?;
+    }
+    if has(Kind::Permit) {
+        options.permits = quota::of_party(&mut conn, party.id).await?;
+    }
+    for field in step.fields_of(Kind::Party) {
+        let found = party::with_roles(&mut conn, &field.among, OPTIONS_MAX).await?;
+        let others = found.into_iter().filter(|other| other.id != party.id).collect();
+        options.parties.insert(field.id.clone(), others);
+    }
+    Ok(options)
+}
+
+/// A record of the party's own, for its receipt.
+pub async fn receipt(
+    store: &Store,
+    party: &Party,
+    jti: uuid::Uuid,
+) -> Result<Option<(Record, Vec<Lot>, Option<story::Leaf>)>, StoreError> {
+    let mut conn = store.connection().await?;
+    let Some(record) = record::by_jti(&mut conn, jti).await? else { return Ok(None) };
+    if record.party_id != party.id {
+        return Ok(None);
+    }
+    let parts = record::lots_of(&mut conn, std::slice::from_ref(&record.entry)).await?;
+    let ids: Vec<i64> = parts.into_iter().map(|(_, _, lot, _)| lot).collect();
+    let lots = lot::by_ids(&mut conn, &ids).await?;
+    let leaf = store::ledger::locate(&mut conn, &record.entry).await?;
+    Ok(Some((record, lots, leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index }))))
+}

@@ -1,0 +1,119 @@
+//! A party's and a regulator's look at a lot: who may, and that the looked-at see it.
+
+use std::collections::BTreeSet;
+
+use store::{
+    Connection, Store, StoreError, account, consignment,
+    lot::{self, Holding, Lot},
+    party::{Party, Place},
+    record,
+};
+use trace::{graph::Direction, gs1::Key};
+
+use crate::service::{
+    account::Member,
+    story::{self, Story},
+    tracing::{self, Trace, TracingError},
+};
+
+/// Records and hand-overs looked through for who had a part in a lot.
+const PARTS_MAX: i64 = 2_000;
+const SEARCH_MAX: i64 = 50;
+/// Lots in a trace page.
+const TRACE_LOTS_MAX: usize = 500;
+
+/// A lot as those who had it in hand see it.
+#[derive(Debug)]
+pub struct LotFile {
+    pub story: Story,
+    /// Where it is now.
+    pub holdings: Vec<(Holding, Option<Party>, Option<Place>)>,
+}
+
+/// The file of a lot; `None` for a lot that is not there, and for one the member had no part in (404, not 403).
+pub async fn lot_file(store: &Store, member: &Member, key: &Key) -> Result<Option<LotFile>, StoreError> {
+    let mut conn = store.connection().await?;
+    let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
+    let parties = parties_of(&mut conn, &lot).await?;
+    if !member.is_regulator() && !parties.contains(&member.party.id) {
+        return Ok(None);
+    }
+    let mut rows = lot::holdings_of_lots(&mut conn, &[lot.id]).await?;
+    if !member.is_regulator() && lot.made_by != member.party.id {
+        // Where the rest of a lot lies is nobody's business but its maker's.
+        rows.retain(|holding| holding.party_id == member.party.id);
+    }
+    look(&mut conn, member, &parties, &lot.uri).await?;
+    let holders = story::parties(&mut conn, rows.iter().map(|holding| holding.party_id)).await?;
+    let places = story::places(&mut conn, rows.iter().map(|holding| holding.place_id)).await?;
+    let holdings = rows
+        .into_iter()
+        .map(|row| (row, holders.get(&row.party_id).cloned(), places.get(&row.place_id).cloned()))
+        .collect();
+    let uri = lot.uri.clone();
+    Ok(Some(LotFile { story: story::of_lot(&mut conn, lot, &uri).await?, holdings }))
+}
+
+/// Everybody who made a record of the lot, holds it or was sent it.
+async fn parties_of(conn: &mut Connection, lot: &Lot) -> Result<BTreeSet<i64>, StoreError> {
+    let mut parties = BTreeSet::from([lot.made_by]);
+    let records = record::of_lots(conn, &[lot.id], PARTS_MAX).await?;
+    parties.extend(records.iter().map(|(.., record)| record.party_id));
+    let holdings = lot::holdings_of_lots(conn, &[lot.id]).await?;
+    parties.extend(holdings.iter().map(|holding| holding.party_id));
+    for (consignment, _) in consignment::of_lots(conn, &[lot.id], PARTS_MAX).await? {
+        parties.extend([consignment.shipper_id, consignment.receiver_id]);
+    }
+    Ok(parties)
+}
+
+/// Written before anything is shown: a look that could not be logged does not happen.
+async fn look(
+    conn: &mut Connection,
+    member: &Member,
+    parties: &BTreeSet<i64>,
+    subject: &str,
+) -> Result<(), StoreError> {
+    if !member.is_regulator() {
+        return Ok(());
+    }
+    for party in parties {
+        account::insert_look(conn, member.account_id, *party, subject).await?;
+    }
+    Ok(())
+}
+
+/// The trace of a lot in one direction, for a regulator; logged with every party it touches.
+pub async fn follow(
+    store: &Store,
+    member: &Member,
+    key: &Key,
+    direction: Direction,
+) -> Result<Option<Trace>, StoreError> {
+    if !member.is_regulator() {
+        return Ok(None);
+    }
+    let mut conn = store.connection().await?;
+    let Some(root) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
+    let trace = match tracing::follow(&mut conn, root, direction, TRACE_LOTS_MAX).await {
+        Ok(trace) => trace,
+        Err(TracingError::Unknown) => return Ok(None),
+        Err(TracingError::Store(error)) => return Err(error),
+    };
+    let parties = trace.parties.keys().copied().collect();
+    look(&mut conn, member, &parties, &trace.root.uri).await?;
+    Ok(Some(trace))
+}
+
+/// Lots whose number begins with `wanted`.
+pub async fn search(store: &Store, member: &Member, wanted: &str) -> Result<Vec<Lot>, StoreError> {
+    let wanted = wanted.trim();
+    if !member.is_regulator() || wanted.is_empty() || wanted.len() > 64 {
+        return Ok(Vec::new());
+    }
+    let mut conn = store.connection().await?;
+    let found = lot::by_number_prefix(&mut conn, wanted, SEARCH_MAX).await?;
+    let makers = found.iter().map(|lot| lot.made_by).collect();
+    look(&mut conn, member, &makers, &format!("search {wanted}")).await?;
+    Ok(found)
+}

@@ -1,0 +1,241 @@
+//! "My day": the steps of the member's role, what is on hand, what is awaited and what was recorded.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Path, ServiceConfig, get},
+};
+use askama::Template;
+use chrono::Utc;
+use uuid::Uuid;
+
+use crate::{
+    service::desk,
+    web::{
+        AppState, WebError,
+        caller::SignedIn,
+        locale::Words,
+        page::{self, Frame},
+        scan::{party_name, step_name},
+    },
+};
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes.route("/day", get().to(day)).route("/receipts/{jti}", get().to(receipt));
+}
+
+struct Tile {
+    href: String,
+    name: String,
+    icon: &'static str,
+}
+
+struct Section {
+    name: String,
+    tiles: Vec<Tile>,
+}
+
+struct HeldView {
+    href: String,
+    product: String,
+    number: String,
+    quantity: String,
+    place: String,
+    recalled: bool,
+}
+
+struct AwaitedView {
+    number: String,
+    from: String,
+    sent: String,
+    lines: Vec<String>,
+}
+
+struct RecordView {
+    jti: String,
+    name: String,
+    when: String,
+}
+
+#[derive(Template)]
+#[template(path = "day.html")]
+struct DayPage {
+    f: Frame,
+    today: String,
+    party: String,
+    sections: Vec<Section>,
+    held: Vec<HeldView>,
+    awaited: Vec<AwaitedView>,
+    records: Vec<RecordView>,
+    looks: Vec<(String, String, String)>,
+}
+
+async fn day(request: HttpRequest, state: Data<AppState>, member: SignedIn) -> Result<HttpResponse, WebError> {
+    let day = desk::day(&state.store, &member.party).await?;
+    let f = Frame::new(&request, Some(member.0.clone()));
+    let w = &f.w;
+    let page = DayPage {
+        today: w.day((Utc::now() + chrono::TimeDelta::hours(8)).date_naive()),
+        party: party_name(w, profile_of(&state, &member.party.role), &member.party),
+        sections: sections(w, &state, &member.party.role),
+        held: day
+            .on_hand
+            .iter()
+            .map(|held| HeldView {
+                href: lot_href(&held.lot.gtin, &held.lot.number),
+                product: product_name(w, &held.lot),
+                number: held.lot.number.clone(),
+                quantity: w.quantity(held.holding.quantity, &held.lot.unit),
+                place: held.place.as_ref().map(|place| place_name(w, place)).unwrap_or_default(),
+                recalled: held.lot.recalled_by.is_some(),
+            })
+            .collect(),
+        awaited: day
+            .awaited
+            .iter()
+            .map(|sent| AwaitedView {
+                number: sent.consignment.number.clone(),
+                from: sent.shipper.as_ref().map_or_else(String::new, |party| {
+                    party_name(w, sent.lines.first().map_or("", |(lot, _)| lot.profile.as_str()), party)
+                }),
+                sent: w.moment(sent.consignment.shipped_time, None),
+                lines: sent
+                    .lines
+                    .iter()
+                    .map(|(lot, quantity)| format!("{} {}", product_name(w, lot), w.quantity(*quantity, &lot.unit)))
+                    .collect(),
+            })
+            .collect(),
+        records: day
+            .records
+            .iter()
+            .map(|record| RecordView {
+                jti: record.jti.to_string(),
+                name: step_name(w, record.profile.split('/').next().unwrap_or_default(), record.step.as_deref()),
+                when: w.moment(record.event_time.unwrap_or(record.accepted_at), record.event_offset.as_deref()),
+            })
+            .collect(),
+        looks: day
+            .looks
+            .iter()
+            .map(|(at, who, what)| (w.moment(*at, None), who.clone().unwrap_or_default(), what.clone()))
+            .collect(),
+        f,
+    };
+    page::html(&page)
+}
+
+/// The first profile that knows the role: where its word for it stands.
+fn profile_of<'a>(state: &'a AppState, role: &str) -> &'a str {
+    state
+        .profiles
+        .iter()
+        .find(|profile| profile.roles().iter().any(|known| known == role))
+        .map_or("", |profile| profile.id())
+}
+
+/// The steps of a role by the sections of their profiles.
+fn sections(w: &Words, state: &AppState, role: &str) -> Vec<Section> {
+    let mut sections = Vec::new();
+    for profile in state.profiles.iter() {
+        for section in profile.sections() {
+            let tiles: Vec<Tile> = profile
+                .steps_of(role)
+                .filter(|step| step.section == *section)
+                .map(|step| Tile {
+                    href: format!("/work/{}/{}", profile.id(), step.id),
+                    name: w.or(&profile.step_key(step), &step.id),
+                    icon: icon(&step.biz_step),
+                })
+                .collect();
+            if !tiles.is_empty() {
+                let name = format!("{} · {}", w.say(profile.id()), w.say(&profile.section_key(section)));
+                sections.push(Section { name, tiles });
+            }
+        }
+    }
+    sections
+}
+
+/// A drawing for each group of CBV business steps: the path of a 24 × 24 icon.
+fn icon(biz_step: &str) -> &'static str {
+    match biz_step {
+        "creating_class_instance" | "commissioning" => "M12 21v-9m0 4c-5 0-7-3-7-7 5 0 7 2 7 7Zm0-4c0-5 2-8 7-8 0 5-2 8-7 8Z",
+        "shipping" | "departing" | "loading" | "arriving" | "transporting" => {
+            "M2 6h11v10H2zM13 9h4l4 4v3h-8M6 19a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm11 0a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z"
+        }
+        "receiving" | "accepting" | "unloading" => "M4 13v6h16v-6M12 3v11m-4-4 4 4 4-4",
+        "inspecting" | "sampling" => "M10 3h4M11 3v6l-6 10h14L13 9V3M8 15h8",
+        "packing" | "unpacking" | "repackaging" => "M4 8l8-4 8 4v9l-8 4-8-4zM4 8l8 4 8-4M12 12v9",
+        "storing" | "holding" | "cycle_counting" | "stock_taking" | "sensor_reporting" => {
+            "M3 10l9-6 9 6v10H3zM8 20v-7h8v7"
+        }
+        "retail_selling" => "M4 9h16l-1 11H5zM8 9a4 4 0 0 1 8 0",
+        _ => "M5 4h14v16H5zM9 9h6M9 13h6",
+    }
+}
+
+pub fn product_name(w: &Words, lot: &store::lot::Lot) -> String {
+    w.or(&format!("{}-product-{}", lot.profile, lot.product), &lot.product)
+}
+
+/// A place's public name; a plot's is sealed, so its own number stands for it.
+pub fn place_name(w: &Words, place: &store::party::Place) -> String {
+    place.name.clone().unwrap_or_else(|| format!("{} {}", w.or(&format!("place-{}", place.kind), &place.kind), place.slug))
+}
+
+pub fn lot_href(gtin: &str, number: &str) -> String {
+    format!("/lots/{gtin}/{}", super::guard::form_component(number).replace('/', "%2F"))
+}
+
+struct ReceiptLot {
+    href: String,
+    label: String,
+    product: String,
+    number: String,
+}
+
+#[derive(Template)]
+#[template(path = "receipt.html")]
+struct ReceiptPage {
+    f: Frame,
+    name: String,
+    jti: String,
+    when: String,
+    accepted: String,
+    grade: String,
+    leaf: Option<String>,
+    lots: Vec<ReceiptLot>,
+    again: String,
+}
+
+async fn receipt(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    jti: Path<Uuid>,
+) -> Result<HttpResponse, WebError> {
+    let found = desk::receipt(&state.store, &member.party, *jti).await?;
+    let (record, lots, leaf) = found.ok_or(WebError::NotFound)?;
+    let f = Frame::new(&request, Some(member.0.clone()));
+    let profile = record.profile.split('/').next().unwrap_or_default();
+    let page = ReceiptPage {
+        name: step_name(&f.w, profile, record.step.as_deref()),
+        jti: record.jti.to_string(),
+        when: f.w.moment(record.event_time.unwrap_or(record.iat), record.event_offset.as_deref()),
+        accepted: f.w.moment(record.accepted_at, None),
+        grade: f.w.say(&format!("grade-{}", record.grade)),
+        leaf: leaf.map(|leaf| leaf.index.to_string()),
+        lots: lots
+            .iter()
+            .map(|lot| ReceiptLot {
+                href: lot_href(&lot.gtin, &lot.number),
+                label: format!("/labels/01/{}/10/{}", lot.gtin, super::guard::form_component(&lot.number)),
+                product: product_name(&f.w, lot),
+                number: lot.number.clone(),
+            })
+            .collect(),
+        again: format!("/work/{profile}/{}", record.step.as_deref().unwrap_or_default()),
+        f,
+    };
+    page::html(&page)
+}

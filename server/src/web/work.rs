@@ -1,0 +1,305 @@
+//! A step's form, made from its profile, and what comes back from it.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Form, Path, Query, ServiceConfig, get},
+};
+use askama::Template;
+use trace::profile::{Field, Kind, Profile, Refusal, Step, form};
+
+use crate::{
+    service::desk::{self, Options},
+    web::{
+        AppState, WebError,
+        caller::SignedIn,
+        day::{place_name, product_name},
+        locale::Words,
+        page::{self, Frame},
+        scan::party_name,
+    },
+};
+
+/// What is added to a wall-clock time typed in a browser: China keeps one time zone.
+const WALL_CLOCK_OFFSET: &str = "+08:00";
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes.route("/work/{profile}/{step}", get().to(blank));
+}
+
+/// How a field is asked for.
+pub struct Control {
+    /// `text`, `decimal`, `integer`, `choice`, `select`, `portions`, `table`, `date`, `time`.
+    pub kind: &'static str,
+    pub id: String,
+    pub label: String,
+    pub hint: Option<String>,
+    pub unit: Option<String>,
+    pub required: bool,
+    pub value: String,
+    /// The instrument that sent the value, as its Digital Link.
+    pub sent_by: Option<String>,
+    pub options: Vec<Choice>,
+    pub error: Option<String>,
+    pub closed: bool,
+}
+
+/// One option: for portions `value` is the lot, `typed` the amount.
+pub struct Choice {
+    pub value: String,
+    pub label: String,
+    pub note: String,
+    pub typed: String,
+    pub chosen: bool,
+    pub unit: String,
+}
+
+#[derive(Template)]
+#[template(path = "work.html")]
+struct WorkPage {
+    f: Frame,
+    title: String,
+    section: String,
+    action: String,
+    jti: String,
+    controls: Vec<Control>,
+    /// (field, label, message); a field of the form is linked to.
+    errors: Vec<(String, String, String)>,
+}
+
+/// Filled in from the query, so that a list can lead to a form about one of its rows.
+async fn blank(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    path: Path<(String, String)>,
+    filled: Query<Vec<(String, String)>>,
+) -> Result<HttpResponse, WebError> {
+    form_page(request, &state, member, &path, &filled, &[]).await
+}
+
+/// The step, if the member's role takes it.
+pub fn step_of<'a>(
+    state: &'a AppState,
+    role: &str,
+    path: &(String, String),
+) -> Result<(&'a Profile, &'a Step), WebError> {
+    let profile = state.profiles.by_id(&path.0).ok_or(WebError::NotFound)?;
+    let step = profile.step(&path.1).ok_or(WebError::NotFound)?;
+    if step.roles.iter().any(|allowed| allowed == role) { Ok((profile, step)) } else { Err(WebError::NotFound) }
+}
+
+/// The form with what was typed and why it was refused.
+pub async fn form_page(
+    request: HttpRequest,
+    state: &AppState,
+    member: SignedIn,
+    path: &(String, String),
+    typed: &[(String, String)],
+    refusals: &[Refusal],
+) -> Result<HttpResponse, WebError> {
+    let (profile, step) = step_of(state, &member.party.role, path)?;
+    let options = desk::options(&state.store, &member.party, step).await?;
+    let f = Frame::new(&request, Some(member.0.clone()));
+    let jti = typed
+        .iter()
+        .find(|(name, _)| name == "jti")
+        .and_then(|(_, value)| value.parse::<uuid::Uuid>().ok())
+        .unwrap_or_else(uuid::Uuid::now_v7);
+    let controls = step
+        .fields
+        .iter()
+        .filter(|field| field.is_asked())
+        .map(|field| control(&f.w, profile, step, field, &options, typed, refusals))
+        .collect();
+    let errors = refusals
+        .iter()
+        .map(|refusal| {
+            let label = step.field(&refusal.field).map_or_else(String::new, |field| {
+                f.w.or(&profile.field_key(step, field), &field.id)
+            });
+            (refusal.field.clone(), label, message(&f.w, refusal))
+        })
+        .collect();
+    let page = WorkPage {
+        title: f.w.or(&profile.step_key(step), &step.id),
+        section: f.w.say(&profile.section_key(&step.section)),
+        action: format!("/work/{}/{}", profile.id(), step.id),
+        jti: jti.to_string(),
+        controls,
+        errors,
+        f,
+    };
+    let status = if refusals.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    page::html_with(status, &page)
+}
+
+/// The rule with its figures in the reader's language.
+pub fn message(w: &Words, refusal: &Refusal) -> String {
+    w.with(&refusal.message_key(), refusal.args.iter().map(|(name, value)| (name.as_str(), value.clone())))
+}
+
+/// What the browser sent, as `form::parse` takes it: without `jti`, wall-clock times with their offset.
+pub fn submitted(step: &Step, typed: &[(String, String)]) -> Vec<(String, String)> {
+    typed
+        .iter()
+        .filter(|(name, _)| name != "jti")
+        .map(|(name, value)| {
+            let is_time = name == form::AT || step.field(name).is_some_and(|field| field.kind == Kind::Time);
+            let value = if is_time { with_offset(value.trim()) } else { value.clone() };
+            (name.clone(), value)
+        })
+        .collect()
+}
+
+/// `2026-11-20T08:30` → `2026-11-20T08:30:00+08:00`; anything else is left as it is.
+fn with_offset(text: &str) -> String {
+    match text.len() {
+        16 => format!("{text}:00{WALL_CLOCK_OFFSET}"),
+        19 => format!("{text}{WALL_CLOCK_OFFSET}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn control(
+    w: &Words,
+    profile: &Profile,
+    step: &Step,
+    field: &Field,
+    options: &Options,
+    typed: &[(String, String)],
+    refusals: &[Refusal],
+) -> Control {
+    let typed_as = |name: &str| typed.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let value = typed_as(&field.id).unwrap_or_default();
+    let choices = choices(w, profile, step, field, options, &value, &typed_as);
+    let kind = match field.kind {
+        Kind::Decimal => "decimal",
+        Kind::Integer => "integer",
+        Kind::Choice => "choice",
+        Kind::Portions => "portions",
+        Kind::Table => "table",
+        Kind::Date => "date",
+        Kind::Time => "time",
+        Kind::Lot | Kind::Consignment => "choice",
+        Kind::Place | Kind::Party | Kind::Permit if !choices.is_empty() => "select",
+        _ => "text",
+    };
+    let hint_key = format!("{}-hint", profile.field_key(step, field));
+    let columns: Vec<String> = field
+        .columns
+        .iter()
+        .map(|column| w.or(&format!("{}-{}", profile.field_key(step, field), column.id), &column.id))
+        .collect();
+    let hint = if w.has(&hint_key) {
+        Some(w.say(&hint_key))
+    } else if columns.is_empty() {
+        None
+    } else {
+        Some(w.say1("table-hint", "columns", columns.join(" · ")))
+    };
+    Control {
+        // A single possibility is not a question.
+        value: match (value.is_empty(), kind, choices.as_slice()) {
+            (true, "select", [only]) if field.required => only.value.clone(),
+            _ => value,
+        },
+        kind,
+        label: w.or(&profile.field_key(step, field), &field.id),
+        hint,
+        unit: field.unit.as_ref().map(|unit| w.or(&format!("unit-{unit}"), unit)),
+        required: field.required,
+        sent_by: typed_as(&format!("{}@device", field.id)),
+        error: refusals.iter().find(|refusal| refusal.field == field.id).map(|refusal| message(w, refusal)),
+        closed: field.visibility != trace::record::Visibility::Public,
+        options: choices,
+        id: field.id.clone(),
+    }
+}
+
+fn choices(
+    w: &Words,
+    profile: &Profile,
+    step: &Step,
+    field: &Field,
+    options: &Options,
+    value: &str,
+    typed_as: &impl Fn(&str) -> Option<String>,
+) -> Vec<Choice> {
+    let plain = |choice: &str, label: String, note: String| Choice {
+        chosen: choice == value,
+        value: choice.to_owned(),
+        label,
+        note,
+        typed: String::new(),
+        unit: String::new(),
+    };
+    match field.kind {
+        Kind::Choice => field
+            .choices
+            .iter()
+            .map(|choice| plain(choice, w.or(&profile.choice_key(step, field, choice), choice), String::new()))
+            .collect(),
+        Kind::Lot | Kind::Portions => options
+            .lots(profile, field)
+            .map(|held| {
+                let place = held.place.as_ref().map(|place| place_name(w, place)).unwrap_or_default();
+                let note = format!("{} · {place}", w.quantity(held.holding.quantity, &held.lot.unit));
+                let label = format!("{} {}", product_name(w, &held.lot), held.lot.number);
+                let unit = profile.product(&held.lot.product).map_or("H87", |product| product.unit.as_str());
+                Choice {
+                    typed: typed_as(&format!("{}:{}", field.id, held.lot.uri)).unwrap_or_default(),
+                    unit: w.or(&format!("unit-{unit}"), unit),
+                    ..plain(&held.lot.uri, label, note)
+                }
+            })
+            .collect(),
+        Kind::Consignment => options
+            .awaited
+            .iter()
+            .filter(|sent| sent.lines.iter().all(|(lot, _)| lot.profile == profile.id()))
+            .map(|sent| {
+                let from = sent.shipper.as_ref().map_or_else(String::new, |party| party_name(w, profile.id(), party));
+                let lines: Vec<String> =
+                    sent.lines.iter().map(|(lot, quantity)| w.quantity(*quantity, &lot.unit)).collect();
+                let note = format!("{from} · {}", lines.join(" + "));
+                plain(&sent.consignment.number, sent.consignment.number.clone(), note)
+            })
+            .collect(),
+        Kind::Place => options
+            .places(field)
+            .map(|place| plain(&place.uri, place_name(w, place), String::new()))
+            .collect(),
+        Kind::Party => options
+            .parties
+            .get(&field.id)
+            .into_iter()
+            .flatten()
+            .map(|party| plain(&party.iss, party_name(w, profile.id(), party), String::new()))
+            .collect(),
+        Kind::Permit => options
+            .permits
+            .iter()
+            .filter(|permit| permit.profile == profile.id())
+            .map(|permit| {
+                let left = w.quantity(permit.allowed - permit.used, &permit.unit);
+                plain(&permit.number, format!("{} ({left})", permit.number), String::new())
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_from_a_browser_gets_its_offset_and_a_full_one_keeps_its_own() {
+        assert_eq!(with_offset("2026-11-20T08:30"), "2026-11-20T08:30:00+08:00");
+        assert_eq!(with_offset("2026-11-20T08:30:00Z"), "2026-11-20T08:30:00Z");
+    }
+}
+
+/// What a form posts: pairs in their order.
+pub type Posted = Form<Vec<(String, String)>>;
