@@ -77,7 +77,8 @@ async fn awaited(conn: &mut store::Connection, party_id: i64) -> Result<Vec<Awai
         lot::by_ids(conn, &lots).await?.into_iter().map(|lot| (lot.id, lot)).collect();
     let shippers = story::parties(conn, consignments.iter().map(|sent| sent.shipper_id)).await?;
     let of = |consignment: i64, line: &Line| {
-        (line.consignment_id == consignment).then(|| Some((lots.get(&line.lot_id)?.clone(), line.quantity)))?
+        (line.consignment_id == consignment)
+            .then(|| Some((lots.get(&line.lot_id)?.clone(), line.quantity)))?
     };
     Ok(consignments
         .into_iter()

@@ -69,7 +69,11 @@ struct DayPage {
     looks: Vec<(String, String, String)>,
 }
 
-async fn day(request: HttpRequest, state: Data<AppState>, member: SignedIn) -> Result<HttpResponse, WebError> {
+async fn day(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+) -> Result<HttpResponse, WebError> {
     let day = desk::day(&state.store, &member.party).await?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let w = &f.w;
@@ -101,7 +105,9 @@ async fn day(request: HttpRequest, state: Data<AppState>, member: SignedIn) -> R
                 lines: sent
                     .lines
                     .iter()
-                    .map(|(lot, quantity)| format!("{} {}", product_name(w, lot), w.quantity(*quantity, &lot.unit)))
+                    .map(|(lot, quantity)| {
+                        format!("{} {}", product_name(w, lot), w.quantity(*quantity, &lot.unit))
+                    })
                     .collect(),
             })
             .collect(),
@@ -110,8 +116,13 @@ async fn day(request: HttpRequest, state: Data<AppState>, member: SignedIn) -> R
             .iter()
             .map(|record| RecordView {
                 jti: record.jti.to_string(),
-                name: step_name(w, record.profile.split('/').next().unwrap_or_default(), record.step.as_deref()),
-                when: w.moment(record.event_time.unwrap_or(record.accepted_at), record.event_offset.as_deref()),
+                name: step_name(
+                    w,
+                    record.profile.split('/').next().unwrap_or_default(),
+                    record.step.as_deref(),
+                ),
+                when: w
+                    .moment(record.event_time.unwrap_or(record.accepted_at), record.event_offset.as_deref()),
             })
             .collect(),
         looks: day
@@ -159,7 +170,9 @@ fn sections(w: &Words, state: &AppState, role: &str) -> Vec<Section> {
 /// A drawing for each group of CBV business steps: the path of a 24 × 24 icon.
 fn icon(biz_step: &str) -> &'static str {
     match biz_step {
-        "creating_class_instance" | "commissioning" => "M12 21v-9m0 4c-5 0-7-3-7-7 5 0 7 2 7 7Zm0-4c0-5 2-8 7-8 0 5-2 8-7 8Z",
+        "creating_class_instance" | "commissioning" => {
+            "M12 21v-9m0 4c-5 0-7-3-7-7 5 0 7 2 7 7Zm0-4c0-5 2-8 7-8 0 5-2 8-7 8Z"
+        }
         "shipping" | "departing" | "loading" | "arriving" | "transporting" => {
             "M2 6h11v10H2zM13 9h4l4 4v3h-8M6 19a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm11 0a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z"
         }
@@ -180,7 +193,10 @@ pub fn product_name(w: &Words, lot: &store::lot::Lot) -> String {
 
 /// A place's public name; a plot's is sealed, so its own number stands for it.
 pub fn place_name(w: &Words, place: &store::party::Place) -> String {
-    place.name.clone().unwrap_or_else(|| format!("{} {}", w.or(&format!("place-{}", place.kind), &place.kind), place.slug))
+    place
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{} {}", w.or(&format!("place-{}", place.kind), &place.kind), place.slug))
 }
 
 pub fn lot_href(gtin: &str, number: &str) -> String {

@@ -9,20 +9,14 @@ pub mod guard;
 pub mod health;
 pub mod label;
 pub mod locale;
-<<<<<<< HEAD
 pub mod log;
-pub mod machine;
-=======
 pub mod lot;
->>>>>>> 5902b52 (web: my day, step forms from profiles, lot files, the regulator's search and trace)
+pub mod machine;
 pub mod page;
 pub mod regulator;
 pub mod scan;
-<<<<<<< HEAD
 pub mod trace;
-=======
 pub mod work;
->>>>>>> 5902b52 (web: my day, step forms from profiles, lot files, the regulator's search and trace)
 
 pub use error::WebError;
 
@@ -57,13 +51,10 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(account::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);
-<<<<<<< HEAD
     routes.configure(events::routes);
     routes.configure(trace::routes);
-=======
     routes.configure(day::routes);
     routes.configure(work::routes);
     routes.configure(regulator::routes);
     routes.configure(lot::routes);
->>>>>>> 5902b52 (web: my day, step forms from profiles, lot files, the regulator's search and trace)
 }

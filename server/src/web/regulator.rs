@@ -128,7 +128,8 @@ async fn trace(
 ) -> Result<HttpResponse, WebError> {
     let key = key_of_path(&lot_path(&path.0, &path.1)).ok_or(WebError::NotFound)?;
     let direction = if way.direction == "down" { Direction::Down } else { Direction::Up };
-    let trace = inspection::follow(&state.store, &member, &key, direction).await?.ok_or(WebError::NotFound)?;
+    let trace =
+        inspection::follow(&state.store, &member, &key, direction).await?.ok_or(WebError::NotFound)?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let w = &f.w;
     let named = |id: i64, profile: &str| {

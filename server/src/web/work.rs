@@ -86,7 +86,11 @@ pub fn step_of<'a>(
 ) -> Result<(&'a Profile, &'a Step), WebError> {
     let profile = state.profiles.by_id(&path.0).ok_or(WebError::NotFound)?;
     let step = profile.step(&path.1).ok_or(WebError::NotFound)?;
-    if step.roles.iter().any(|allowed| allowed == role) { Ok((profile, step)) } else { Err(WebError::NotFound) }
+    if step.roles.iter().any(|allowed| allowed == role) {
+        Ok((profile, step))
+    } else {
+        Err(WebError::NotFound)
+    }
 }
 
 /// The form with what was typed and why it was refused.
@@ -115,9 +119,9 @@ pub async fn form_page(
     let errors = refusals
         .iter()
         .map(|refusal| {
-            let label = step.field(&refusal.field).map_or_else(String::new, |field| {
-                f.w.or(&profile.field_key(step, field), &field.id)
-            });
+            let label = step
+                .field(&refusal.field)
+                .map_or_else(String::new, |field| f.w.or(&profile.field_key(step, field), &field.id));
             (refusal.field.clone(), label, message(&f.w, refusal))
         })
         .collect();
@@ -238,7 +242,9 @@ fn choices(
         Kind::Choice => field
             .choices
             .iter()
-            .map(|choice| plain(choice, w.or(&profile.choice_key(step, field, choice), choice), String::new()))
+            .map(|choice| {
+                plain(choice, w.or(&profile.choice_key(step, field, choice), choice), String::new())
+            })
             .collect(),
         Kind::Lot | Kind::Portions => options
             .lots(profile, field)
@@ -259,7 +265,10 @@ fn choices(
             .iter()
             .filter(|sent| sent.lines.iter().all(|(lot, _)| lot.profile == profile.id()))
             .map(|sent| {
-                let from = sent.shipper.as_ref().map_or_else(String::new, |party| party_name(w, profile.id(), party));
+                let from = sent
+                    .shipper
+                    .as_ref()
+                    .map_or_else(String::new, |party| party_name(w, profile.id(), party));
                 let lines: Vec<String> =
                     sent.lines.iter().map(|(lot, quantity)| w.quantity(*quantity, &lot.unit)).collect();
                 let note = format!("{from} · {}", lines.join(" + "));
