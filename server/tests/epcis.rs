@@ -278,6 +278,96 @@ async fn a_trace_runs_both_ways_and_leaves_out_what_was_corrected() {
     assert_eq!(alone.answer.missing, [alone.root.id], "its origin is now unknown, and the trace says so");
 }
 
+/// Grain in a bin: two arrivals, three epochs, milled from the second and the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn epochs_of_a_bin_are_one_step_upstream_and_downstream() {
+    let Some(world) = world("epcis_epochs").await else { return };
+    let mut conn = world.store.connection().await.unwrap();
+    let mut made = std::collections::BTreeMap::new();
+    for (at, (number, quantity, epoch)) in [
+        ("P1", 100, None),
+        ("P2", 100, None),
+        ("E1", 100, Some(1)),
+        ("E2", 200, Some(2)),
+        ("E3", 120, Some(3)),
+        ("R1", 60, None),
+        ("R2", 90, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut event = unnamed();
+        event["eventID"] = json!(format!("https://carrier.example/{number}"));
+        event["eventTime"] = json!(format!("2026-01-{:02}T08:00:00+08:00", at + 1));
+        let Outcome::Accepted { entry, .. } = world.hand_in(&[event]).await[0] else { panic!("{number}") };
+        let uri = format!("https://id.gs1.org/01/09520123456788/10/{number}");
+        let new = lot::NewLot {
+            uri: &uri,
+            gtin: "09520123456788",
+            number,
+            profile: "test",
+            product: "test",
+            unit: "g",
+            made_by: world.carrier.id,
+            made_at_place: None,
+            made_time: Utc::now(),
+            entry: entry.as_bytes(),
+            epoch,
+        };
+        let lot = lot::insert(&mut conn, &new).await.unwrap();
+        record::insert_lot_part(&mut conn, entry.as_bytes(), lot.id, "output", Some(quantity)).await.unwrap();
+        made.insert(number, (lot.id, entry));
+    }
+    let edge = |parent: &str, child: &str, kind: &str, parent_quantity, child_quantity| lot::Edge {
+        parent_id: made[parent].0,
+        child_id: made[child].0,
+        entry: made[child].1.as_bytes().to_vec(),
+        kind: kind.to_owned(),
+        parent_quantity,
+        child_quantity,
+    };
+    let edges = [
+        edge("P1", "E1", "epoch", 100, 100),
+        edge("E1", "E2", "epoch", 100, 200),
+        edge("P2", "E2", "epoch", 100, 200),
+        edge("E2", "R1", "transform", 80, 60),
+        edge("E2", "E3", "epoch", 120, 120),
+        edge("E3", "R2", "transform", 120, 90),
+    ];
+    lot::insert_edges(&mut conn, &edges).await.unwrap();
+    let share = |epoch: &str, arrival: &str, quantity| lot::Share {
+        lot_id: made[epoch].0,
+        arrival_id: made[arrival].0,
+        quantity,
+    };
+    let shares = [
+        share("E1", "P1", 100),
+        share("E2", "P1", 100),
+        share("E2", "P2", 100),
+        share("E3", "P1", 60),
+        share("E3", "P2", 60),
+    ];
+    lot::insert_shares(&mut conn, &shares).await.unwrap();
+
+    let reached = async |number: &str, direction| {
+        let mut conn = world.store.connection().await.unwrap();
+        let key = format!("https://id.gs1.org/01/09520123456788/10/{number}").parse().unwrap();
+        let trace = follow_named(&mut conn, &key, direction).await.unwrap();
+        let of = |id: i64| trace.lots[&id].number.clone();
+        let mut lots: Vec<_> =
+            trace.answer.lots.iter().map(|lot| (of(lot.lot), lot.steps, lot.share)).collect();
+        lots.sort();
+        lots
+    };
+    let named = |lots: &[(&str, usize, i64)]| {
+        lots.iter().map(|(number, steps, share)| ((*number).to_owned(), *steps, *share)).collect::<Vec<_>>()
+    };
+    let up = reached("R2", Direction::Up).await;
+    assert_eq!(up, named(&[("E3", 1, 90), ("P1", 2, 45), ("P2", 2, 45), ("R2", 0, 90)]));
+    let down = reached("P1", Direction::Down).await;
+    assert_eq!(down, named(&[("E2", 1, 40), ("E3", 1, 60), ("P1", 0, 100), ("R1", 2, 40), ("R2", 2, 60)]));
+}
+
 #[derive(clap::Parser)]
 struct Told {
     #[command(flatten)]

@@ -9,7 +9,7 @@ use store::{
     record,
 };
 use trace::{
-    graph::{Answer, Direction, Edge, Found, Walk},
+    graph::{Answer, Direction, Edge, Found, Walk, largest_remainder},
     gs1::Key,
     hash::Hash,
 };
@@ -90,9 +90,11 @@ pub async fn follow(
 ) -> Result<Trace, TracingError> {
     let mut walk = Walk::new(root.id, direction, lots_max.min(LOTS_MAX));
     let mut lots = BTreeMap::new();
+    // Shares are kept by arrival: from within a bin its epochs can only be followed one by one.
+    let folded = root.epoch.is_none();
     while !walk.wanted().is_empty() {
         let wanted = walk.wanted().to_vec();
-        let (rows, found) = look_up(conn, &wanted, direction).await?;
+        let (rows, found) = look_up(conn, &wanted, direction, folded).await?;
         lots.extend(rows.into_iter().map(|lot| (lot.id, lot)));
         walk.feed(found);
     }
@@ -182,18 +184,25 @@ async fn look_up(
     conn: &mut Connection,
     wanted: &[i64],
     direction: Direction,
+    folded: bool,
 ) -> Result<(Vec<Lot>, Vec<Found<i64>>), TracingError> {
     let rows = lot::by_ids(conn, wanted).await?;
     let edges = match direction {
         Direction::Up => upstream(conn, &rows).await?,
         Direction::Down => lot::edges_out_of(conn, wanted).await?,
     };
-    let edges = without_corrected(conn, edges).await?;
-    let mut made: BTreeMap<i64, i64> = BTreeMap::new();
-    for (id, quantity) in lot::made_quantities(conn, wanted).await? {
-        let sum = made.entry(id).or_default();
-        *sum = sum.saturating_add(quantity);
+    let mut edges = without_corrected(conn, edges).await?;
+    let mut made = made(conn, wanted).await?;
+    if direction == Direction::Down && folded {
+        let passed_on = take_epoch_edges(&mut edges);
+        for lot in rows.iter().filter(|lot| lot.epoch.is_some()) {
+            if let Some(quantity) = made.get_mut(&lot.id) {
+                *quantity = quantity.saturating_sub(passed_on.get(&lot.id).copied().unwrap_or_default());
+            }
+        }
+        edges.extend(into_epochs(conn, &rows).await?);
     }
+    let edges: Vec<Edge<i64>> = edges.into_iter().map(|(_, edge)| edge).collect();
     let began = beginnings(conn, &rows).await?;
     let mut by_lot: BTreeMap<i64, Vec<Edge<i64>>> = BTreeMap::new();
     for edge in edges {
@@ -210,6 +219,60 @@ async fn look_up(
         })
         .collect();
     Ok((rows, found))
+}
+
+/// An edge, and whether it leads into a storage epoch.
+type Kinded = (bool, Edge<i64>);
+
+async fn made(conn: &mut Connection, lots: &[i64]) -> Result<BTreeMap<i64, i64>, StoreError> {
+    let mut made: BTreeMap<i64, i64> = BTreeMap::new();
+    for (id, quantity) in lot::made_quantities(conn, lots).await? {
+        let sum = made.entry(id).or_default();
+        *sum = sum.saturating_add(quantity);
+    }
+    Ok(made)
+}
+
+/// Takes the edges into epochs out of `edges`; what each lot passed on by them.
+fn take_epoch_edges(edges: &mut Vec<Kinded>) -> BTreeMap<i64, i64> {
+    let mut passed_on: BTreeMap<i64, i64> = BTreeMap::new();
+    for (_, edge) in edges.extract_if(.., |(is_epoch, _)| *is_epoch) {
+        let sum = passed_on.entry(edge.parent).or_default();
+        *sum = sum.saturating_add(edge.parent_quantity);
+    }
+    passed_on
+}
+
+/// Downstream, an arrival leads straight to every epoch that it lay in, by what of it left the bins from there or lies
+/// there still: its share of the epoch, less the part that the epoch passed on to later ones.
+async fn into_epochs(conn: &mut Connection, rows: &[Lot]) -> Result<Vec<Kinded>, StoreError> {
+    let arrivals: Vec<i64> = rows.iter().filter(|lot| lot.epoch.is_none()).map(|lot| lot.id).collect();
+    let shares = lot::shares_in(conn, &arrivals).await?;
+    let epochs: BTreeSet<i64> = shares.iter().map(|share| share.lot_id).collect();
+    let epochs: Vec<i64> = epochs.into_iter().collect();
+    let made = made(conn, &epochs).await?;
+    let out = lot::edges_out_of(conn, &epochs).await?;
+    let passed_on = take_epoch_edges(&mut without_corrected(conn, out).await?);
+    let entries: BTreeMap<i64, Hash> = lot::by_ids(conn, &epochs)
+        .await?
+        .into_iter()
+        .filter_map(|lot| Some((lot.id, Hash::from_slice(&lot.entry)?)))
+        .collect();
+    let edges = shares.into_iter().filter_map(|share| {
+        let quantity = made.get(&share.lot_id).copied()?;
+        let passed = passed_on.get(&share.lot_id).copied().unwrap_or_default().min(quantity);
+        let parts = largest_remainder(share.quantity, &[quantity.saturating_sub(passed), passed]);
+        let stayed = parts.first().copied().filter(|stayed| *stayed > 0)?;
+        let edge = Edge {
+            parent: share.arrival_id,
+            child: share.lot_id,
+            entry: *entries.get(&share.lot_id)?,
+            parent_quantity: stayed,
+            child_quantity: stayed,
+        };
+        Some((true, edge))
+    });
+    Ok(edges.collect())
 }
 
 /// Edges into the lots; those of a storage epoch lead straight to the arrivals that it is folded to.
@@ -233,10 +296,7 @@ async fn upstream(conn: &mut Connection, rows: &[Lot]) -> Result<Vec<lot::Edge>,
 }
 
 /// A corrected event leaves the trace.
-async fn without_corrected(
-    conn: &mut Connection,
-    edges: Vec<lot::Edge>,
-) -> Result<Vec<Edge<i64>>, StoreError> {
+async fn without_corrected(conn: &mut Connection, edges: Vec<lot::Edge>) -> Result<Vec<Kinded>, StoreError> {
     let entries: BTreeSet<Vec<u8>> = edges.iter().map(|edge| edge.entry.clone()).collect();
     let entries: Vec<Vec<u8>> = entries.into_iter().collect();
     let corrections = record::corrections_of(conn, &entries).await?;
@@ -246,13 +306,15 @@ async fn without_corrected(
         .filter(|edge| !corrected.contains(&edge.entry))
         .map(|edge| {
             let entry = Hash::from_slice(&edge.entry).ok_or(StoreError::Corrupt("an edge's entry"))?;
-            Ok(Edge {
+            let is_epoch = edge.kind == "epoch";
+            let edge = Edge {
                 parent: edge.parent_id,
                 child: edge.child_id,
                 entry,
                 parent_quantity: edge.parent_quantity,
                 child_quantity: edge.child_quantity,
-            })
+            };
+            Ok((is_epoch, edge))
         })
         .collect()
 }

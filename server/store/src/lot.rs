@@ -295,6 +295,16 @@ pub async fn shares_of(conn: &mut Connection, lots: &[i64]) -> Result<Vec<Share>
         .await?)
 }
 
+/// The epochs in which something of `arrivals` lay.
+pub async fn shares_in(conn: &mut Connection, arrivals: &[i64]) -> Result<Vec<Share>, StoreError> {
+    Ok(share::table
+        .filter(share::arrival_id.eq_any(arrivals))
+        .order((share::arrival_id, share::lot_id))
+        .select(Share::as_select())
+        .load(conn)
+        .await?)
+}
+
 /// How much of each lot was made: what the records that made it say.
 pub async fn made_quantities(conn: &mut Connection, lots: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
     use crate::schema::record_lot;
