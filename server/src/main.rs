@@ -6,9 +6,13 @@ use clap::{Parser, Subcommand};
 use server::{
     app::{self, AppState},
     config::Config,
-    service::keys::ceremony::{self, CeremonyError},
+    service::{
+        fsck,
+        keys::ceremony::{self, CeremonyError},
+    },
     web::error::chain,
 };
+use trace::keys::Kid;
 
 /// Suyuan (溯源): traceability from the source to the scan
 #[derive(Parser)]
@@ -30,6 +34,15 @@ enum Command {
     },
     /// Print the effective configuration, secrets masked
     Config(Box<Config>),
+    /// Re-derive the whole log from the signed bytes: exit 0 clean, 1 something does not fit, 2 could not check
+    Fsck {
+        /// Postgres, as the read-only role `auditor`
+        #[arg(long, env = "SUYUAN_AUDITOR_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+        /// Thumbprint of a registrar whose enrolments count
+        #[arg(long, required = true)]
+        registrar: Vec<Kid>,
+    },
     /// Make and show the ledger's key files (each new, one line, mode 0600)
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -61,6 +74,10 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
+    // Without a runtime: the synchronous driver brings its own.
+    if let Command::Fsck { database_url, registrar } = cli.command {
+        return fsck(&database_url, registrar);
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,6 +108,8 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         Command::Config(config) => write!(out, "{}", config.masked())?,
+        // Taken care of before the runtime starts.
+        Command::Fsck { .. } => {}
         Command::Keys(command) => writeln!(out, "{}", keys(&command)?)?,
     }
     Ok(())
@@ -102,5 +121,32 @@ fn keys(command: &KeysCommand) -> Result<String, CeremonyError> {
         KeysCommand::Seed { file } => ceremony::make_seed(file),
         KeysCommand::Vkey { file } => ceremony::verifier_key(file),
         KeysCommand::Thumbprint { file } => ceremony::thumbprint(file),
+    }
+}
+
+/// Prints progress, what does not fit, and a last line that says it all.
+fn fsck(database_url: &str, registrars: Vec<Kid>) -> ExitCode {
+    let progress = |origin: &str, done: u64, size: u64| tracing::info!(origin, done, size, "checked");
+    let report = match fsck::check(database_url, &registrars.into_iter().collect(), progress) {
+        Ok(report) => report,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "could not check");
+            return ExitCode::from(2);
+        }
+    };
+    let mut out = std::io::stdout();
+    let mut text = String::new();
+    for misfit in &report.misfits {
+        text += &format!("{}: {}\n", misfit.at, misfit.what);
+    }
+    let verdict = if report.is_clean() { "clean" } else { "does not fit" };
+    text += &format!(
+        "{verdict}: {} logs, {} entries ({} records, {} packs), {} tiles, {} checkpoints\n",
+        report.logs, report.entries, report.records, report.packs, report.tiles, report.checkpoints
+    );
+    match out.write_all(text.as_bytes()) {
+        Ok(()) if report.is_clean() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(_) => ExitCode::from(2),
     }
 }

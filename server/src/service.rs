@@ -6,6 +6,7 @@ pub mod capture_epcis;
 pub mod desk;
 pub mod disclosures;
 pub mod effects;
+pub mod fsck;
 pub mod inspection;
 pub mod keys;
 pub mod ledger;

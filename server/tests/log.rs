@@ -16,6 +16,7 @@ use server::{
         sequencer::{SequenceError, Sequencer},
     },
     service::{
+        fsck,
         keys::{Keys, KeysError, NewKey},
         ledger::{Ledger, tree},
         proof::{self, Reader},
@@ -251,7 +252,7 @@ async fn the_application_cannot_change_or_remove_evidence() {
 /// The whole way of a key: founded, enrolled, confirmed by a roster, proved by a bundle, revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() {
-    let Some((store, _)) = fresh().await else { return };
+    let Some((store, url)) = fresh().await else { return };
     let witness = signer("witness.example/w1", 9);
     let registrar = SecretKey::from_seed(&[2; 32]);
     let policy = format!(
@@ -309,9 +310,60 @@ async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() 
     let record = store::record::by_jti(&mut conn, jti).await.unwrap().unwrap();
     plain.verify(&Hash::from_slice(&record.entry).unwrap(), &ledger.verifier()).unwrap();
 
+    assert_eq!(fsck(&url).await.misfits, Vec::new());
+
     keys.revoke(&mut conn, kid, chrono::Utc::now(), RevocationReason::Compromised).await.unwrap();
     assert!(matches!(keys.signer_of(&mut conn, operator.id).await, Err(KeysError::NoKey)));
     assert!(roster::step(&store, &ledger, &keys).await.unwrap(), "a revocation makes a roster due");
+    sequencer.step().await.unwrap();
+    assert_eq!(fsck(&url).await.misfits, Vec::new());
+
+    // What a superuser changes behind the application's back is named.
+    for (damage, at) in [
+        ("update record set signed = replace(signed, 'A', 'B') where step = 'code-run'", "2026 3"),
+        ("update head set root = sha256('other')", "2026"),
+        ("update checkpoint set note = replace(note, 'demo/2026 ', 'demo/2026 A')", "checkpoint"),
+        ("delete from entry where index = 2", "2026 3"),
+        ("update record set iss = 'https://id.gs1.org/417/9521000000011' where step = 'code-run'", "2026 3"),
+    ] {
+        let found = fsck_after(&url, damage).await.misfits;
+        assert!(found.iter().any(|misfit| misfit.at.contains(at)), "{damage}: {found:?}");
+    }
+    let stranger = fsck_trusting(&url, sha256(b"another registrar")).await;
+    assert!(!stranger.is_clean(), "nobody's keys count but those of the registrar that the reader names");
+}
+
+async fn fsck_trusting(url: &str, registrar: Hash) -> fsck::Report {
+    // As the role that can only read.
+    let url = format!("{url}?options=-c%20role%3Dauditor");
+    tokio::task::spawn_blocking(move || fsck::check(&url, &[registrar].into(), |_, _, _| {}).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn fsck(url: &str) -> fsck::Report {
+    fsck_trusting(url, SecretKey::from_seed(&[2; 32]).kid()).await
+}
+
+/// On a copy of the database that is damaged first.
+async fn fsck_after(url: &str, damage: &'static str) -> fsck::Report {
+    let (cluster, name) = url.rsplit_once('/').unwrap();
+    let (admin, copy) = (format!("{cluster}/postgres"), format!("copy_{}", uuid::Uuid::now_v7().simple()));
+    let (made, damaged) = (format!("create database {copy} template {name}"), format!("{cluster}/{copy}"));
+    let opened = damaged.clone();
+    let end = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut admin = postgres::Client::connect(&admin, postgres::NoTls).unwrap();
+        // A template may have no other connection; the pool of the test makes new ones.
+        admin.batch_execute(&end).unwrap();
+        admin.batch_execute(&made).unwrap();
+        postgres::Client::connect(&opened, postgres::NoTls).unwrap().batch_execute(damage).unwrap();
+    })
+    .await
+    .unwrap();
+    fsck(&damaged).await
 }
 
 async fn write_code_run(

@@ -67,14 +67,14 @@ pub async fn good_of(conn: &mut Connection, party_id: i64, role: &str) -> Result
 
 /// Every key that was ever enrolled or rotated in.
 pub async fn all(conn: &mut Connection) -> Result<Vec<Listed>, StoreError> {
-    let rows: Vec<(Vec<u8>, String, String, String, DateTime<Utc>)> = key::table
+    let listed = |(kid, party, custody, state, since)| Listed { kid, party, custody, state, since };
+    let rows = key::table
         .inner_join(party::table.on(party::id.eq(key::party_id)))
         .filter(key::enrolled_by.is_not_null())
         .order(key::kid)
         .select((key::kid, party::iss, key::custody, key::state, key::since))
         .load(conn)
         .await?;
-    let listed = |(kid, party, custody, state, since)| Listed { kid, party, custody, state, since };
     Ok(rows.into_iter().map(listed).collect())
 }
 

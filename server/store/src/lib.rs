@@ -10,6 +10,7 @@ mod connection;
 pub mod consignment;
 pub mod dead_letter;
 pub mod device;
+pub mod fsck;
 pub mod key;
 pub mod ledger;
 pub mod lot;

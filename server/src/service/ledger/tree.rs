@@ -1,7 +1,7 @@
 //! The tree as the database holds it: full tiles and entries; everything between is cut or folded on request.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Mutex,
 };
 
@@ -163,11 +163,13 @@ impl TreeReader {
         let mut tiles: HashMap<(u8, u64), Vec<Hash>> = HashMap::new();
         for (level, index) in asked {
             let (tile_level, tile_index, covered) = tile::holding(level, index);
-            let key = (tile_level, tile_index);
-            if !tiles.contains_key(&key) {
-                tiles.insert(key, self.widest(conn, log_id, key.0, key.1).await?);
-            }
-            if let Some(hashes) = tiles.get(&key).and_then(|tile| tile.get(covered)) {
+            let tile = match tiles.entry((tile_level, tile_index)) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(unread) => {
+                    unread.insert(self.widest(conn, log_id, tile_level, tile_index).await?)
+                }
+            };
+            if let Some(hashes) = tile.get(covered) {
                 known.insert((level, index), merkle::root(hashes));
             }
         }
@@ -182,10 +184,8 @@ impl TreeReader {
         level: u8,
         index: u64,
     ) -> Result<Vec<Hash>, TreeError> {
-        let (Ok(row_level), Ok(row_index)) = (i16::try_from(level), i64::try_from(index)) else {
-            return Ok(Vec::new());
-        };
-        if let Some(data) = rows::tile(conn, log_id, row_level, row_index).await? {
+        let Ok(row_index) = i64::try_from(index) else { return Ok(Vec::new()) };
+        if let Some(data) = rows::tile(conn, log_id, i16::from(level), row_index).await? {
             return Ok(hashes_of(&data));
         }
         let Some(first) = index.checked_mul(TILE_WIDTH) else { return Ok(Vec::new()) };
@@ -220,12 +220,10 @@ impl TreeReader {
     ) -> Result<Vec<Hash>, TreeError> {
         let mut roots = self.remembered(log_id, level, first);
         let known = u64::try_from(roots.len()).unwrap_or(TILE_WIDTH);
-        let (Ok(row_level), Ok(next)) = (i16::try_from(level), i64::try_from(first + known)) else {
-            return Ok(roots);
-        };
+        let Ok(next) = i64::try_from(first + known) else { return Ok(roots) };
         if known < TILE_WIDTH {
             let rest = i64::try_from(TILE_WIDTH - known).unwrap_or(0);
-            let tiles = rows::tiles_from(conn, log_id, row_level, next, rest).await?;
+            let tiles = rows::tiles_from(conn, log_id, i16::from(level), next, rest).await?;
             for (wanted, (index, data)) in (next..).zip(tiles) {
                 if index != wanted {
                     break;
