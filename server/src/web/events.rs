@@ -8,7 +8,10 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
-    service::capture_epcis::{CaptureError, DOCUMENT_LIMITS, EVENTS_MAX, Outcome, Reason, capture},
+    service::{
+        capture_epcis::{CaptureError, DOCUMENT_LIMITS, EVENTS_MAX, Outcome, Reason, capture},
+        keys::KeysError,
+    },
     web::{AppState, WebError, caller::Bearer, error::FieldError, locale::Words},
 };
 
@@ -98,6 +101,9 @@ impl From<CaptureError> for WebError {
             CaptureError::Document(error) => one(&error.path, "epcis", "reason", error.rule.to_string()),
             CaptureError::TooMany { .. } => {
                 one("$.epcisBody.eventList", "too-many-events", "most", EVENTS_MAX.to_string())
+            }
+            CaptureError::Keys(KeysError::NoKey) => {
+                Self::Conflict("the platform holds no good key to sign with for this party")
             }
             error => Self::internal(error),
         }
