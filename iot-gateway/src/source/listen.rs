@@ -1,0 +1,349 @@
+//! The gateway as MQTT endpoint, 3.1.1 and 5, QoS 0 and 1: a PUBACK means committed by the server.
+//!
+//! A device publishes to its own `up` topic and may subscribe to its own `receipt`; everything else is refused.
+
+use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use ntex::{
+    SharedCfg,
+    service::{ServiceFactory, fn_factory_with_config, fn_service},
+    time::{Millis, Seconds, sleep, timeout},
+};
+use ntex_mqtt::{Control, MqttServer, MqttServiceConfig, QoS, Reason, v3, v5};
+use tokio::sync::{oneshot, watch};
+use trace::pack::DeviceName;
+
+use super::{Source, SourceError, stopped};
+use crate::{
+    intake::{Intake, Stopping},
+    metrics::Metrics,
+    register::Device,
+};
+
+/// Room for topic and properties beside the payload.
+const PACKET_BYTES_MAX: u32 = 64 * 1024 + 1024;
+/// Messages and bytes that one device may have unanswered; beyond it the socket is not read.
+const DEVICE_MESSAGES_MAX: u16 = 256;
+const DEVICE_BYTES_MAX: usize = 512 * 1024;
+const CONNECT_PATIENCE: Seconds = Seconds(10);
+/// How long an unknown device waits at the door for a fresh register.
+const REGISTER_PATIENCE: Millis = Millis(1_500);
+
+/// The listening side, with its socket bound already, so that its address is known before it runs.
+#[derive(Debug)]
+pub struct Listen {
+    pub listener: TcpListener,
+    pub threads: usize,
+    pub connections_max: usize,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What is taken is answered for within this, or left to the device.
+    pub drain: Duration,
+}
+
+impl Source for Listen {
+    async fn run(self, intake: Intake, stop: watch::Receiver<bool>) -> Result<(), SourceError> {
+        let (ended, end) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("mqtt".to_owned()).spawn(move || {
+            let runner = ntex::rt::System::new("mqtt", ntex::rt::DefaultRuntime);
+            if ended.send(runner.block_on(serve(self, intake, stop))).is_err() {
+                tracing::debug!("nobody waits for the listener's end");
+            }
+        });
+        thread.map_err(SourceError::Listen)?;
+        match end.await {
+            Ok(result) => result.map_err(SourceError::Listen),
+            Err(_) => Err(SourceError::Ended),
+        }
+    }
+}
+
+async fn serve(listen: Listen, intake: Intake, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let limits = MqttServiceConfig::new()
+        .set_max_qos(QoS::AtLeastOnce)
+        .set_max_size(PACKET_BYTES_MAX)
+        .set_min_chunk_size(PACKET_BYTES_MAX)
+        .set_max_receive(DEVICE_MESSAGES_MAX)
+        .set_max_receive_size(DEVICE_BYTES_MAX)
+        .set_connect_timeout(CONNECT_PATIENCE)
+        .set_handshake_timeout(CONNECT_PATIENCE)
+        // What a device published before it said goodbye is still taken.
+        .set_handle_qos_after_disconnect(Some(QoS::AtLeastOnce));
+    let at_the_door = intake.clone();
+    let builder =
+        ntex::server::build().workers(listen.threads).maxconn(listen.connections_max).disable_signals();
+    let builder = match listen.tls {
+        None => builder.listen("mqtt", listen.listener, async move |_| endpoint(&at_the_door))?,
+        Some(tls) => builder.listen("mqtt", listen.listener, async move |_| {
+            ntex::service::chain_factory(ntex::server::rustls::TlsAcceptor::new(tls.clone()))
+                .map_err(|_| ntex_mqtt::MqttError::Service(Refused::Tls))
+                .and_then(endpoint(&at_the_door))
+        })?,
+    };
+    let server = builder.config("mqtt", SharedCfg::new("MQTT").add(limits)).run();
+    stopped(&mut stop).await;
+    intake.stop();
+    let drained = async {
+        while intake.metrics.in_flight.value() > 0 {
+            sleep(Millis(10)).await;
+        }
+        // The last PUBACKs are in the sockets' buffers; give the workers a turn to write them.
+        sleep(Millis(50)).await;
+    };
+    if timeout(Millis::from(listen.drain), drained).await.is_err() {
+        tracing::warn!("stopped with messages under way: their devices send them again");
+    }
+    server.stop(false).await;
+    Ok(())
+}
+
+fn endpoint<F: ntex::io::Filter>(
+    intake: &Intake,
+) -> impl ServiceFactory<
+    ntex::io::Io<F>,
+    SharedCfg,
+    Response = (),
+    Error = ntex_mqtt::MqttError<Refused>,
+    InitError = (),
+> + use<F> {
+    let (door3, door5) = (intake.clone(), intake.clone());
+    let (end3, end5) = (intake.metrics.clone(), intake.metrics.clone());
+    let third = v3::MqttServer::new(async move |hello: v3::Handshake| welcome_v3(&door3, hello).await)
+        .control(fn_factory_with_config(async move |_: v3::Session<Guest>| {
+            let metrics = end3.clone();
+            Ok::<_, Refused>(fn_service(async move |control| {
+                ended(&metrics, &control);
+                Ok::<_, Refused>(None)
+            }))
+        }))
+        .protocol(fn_factory_with_config(async |guest: v3::Session<Guest>| {
+            Ok::<_, Refused>(fn_service(async move |message| Ok::<_, Refused>(protocol_v3(&guest, message))))
+        }))
+        .publish(fn_factory_with_config(async |guest: v3::Session<Guest>| {
+            Ok::<_, Refused>(fn_service(async move |publish| publish_v3(&guest, publish).await))
+        }));
+    let fifth = v5::MqttServer::new(async move |hello: v5::Handshake| welcome_v5(&door5, hello).await)
+        .control(fn_factory_with_config(async move |_: v5::Session<Guest>| {
+            let metrics = end5.clone();
+            Ok::<_, Refused>(fn_service(async move |control| {
+                ended(&metrics, &control);
+                Ok::<_, Refused>(goodbye(control))
+            }))
+        }))
+        .protocol(fn_factory_with_config(async |guest: v5::Session<Guest>| {
+            Ok::<_, Refused>(fn_service(async move |message| Ok::<_, Refused>(protocol_v5(&guest, message))))
+        }))
+        .publish(fn_factory_with_config(async |guest: v5::Session<Guest>| {
+            Ok::<_, Refused>(fn_service(async move |publish| publish_v5(&guest, publish).await))
+        }));
+    MqttServer::new().v3(third).v5(fifth)
+}
+
+/// Ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Refused {
+    #[error("a topic that is not the device's own")]
+    Topic,
+    #[error("a payload over the limit")]
+    Oversized,
+    #[error("the payload did not arrive whole")]
+    Cut,
+    #[error("TLS was not agreed")]
+    Tls,
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+impl From<Stopping> for Refused {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
+}
+
+impl TryFrom<Refused> for v5::PublishAck {
+    type Error = Refused;
+
+    fn try_from(refused: Refused) -> Result<Self, Refused> {
+        match refused {
+            Refused::Topic => Ok(Self::new(v5::codec::PublishAckReason::NotAuthorized)),
+            other => Err(other),
+        }
+    }
+}
+
+/// A device that has shown its token.
+#[derive(Debug, Clone)]
+struct Guest(Rc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    device: Arc<Device>,
+    uplink: String,
+    receipt: String,
+    intake: Intake,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.intake.metrics.connections.take(1);
+    }
+}
+
+impl Guest {
+    fn new(device: Arc<Device>, intake: &Intake) -> Self {
+        intake.metrics.connections.one();
+        let (uplink, receipt) = (device.name.up().to_string(), device.name.receipt().to_string());
+        Self(Rc::new(Connection { device, uplink, receipt, intake: intake.clone() }))
+    }
+
+    fn may_hear(&self, topic: &str) -> bool {
+        let own = topic == self.0.receipt;
+        if !own {
+            self.0.intake.metrics.forbidden_topic.one();
+        }
+        own
+    }
+
+    fn may_publish(&self, topic: &str) -> Result<(), Refused> {
+        if topic == self.0.uplink {
+            return Ok(());
+        }
+        self.0.intake.metrics.forbidden_topic.one();
+        tracing::warn!(device = %self.0.device.name, "publish to a topic that is not the device's own");
+        Err(Refused::Topic)
+    }
+
+    fn fits(&self, bytes: usize) -> Result<(), Refused> {
+        let limit = self.0.intake.registry.current.borrow().payload_bytes_max;
+        if bytes <= limit {
+            return Ok(());
+        }
+        self.0.intake.metrics.oversized.one();
+        Err(Refused::Oversized)
+    }
+
+    /// Returns when the server has answered for it.
+    async fn give(&self, payload: &[u8]) -> Result<(), Refused> {
+        let verdict = self.0.intake.take(&self.0.uplink, payload).await?;
+        let verdict = verdict.await.map_err(|_| Refused::Stopping)?;
+        tracing::trace!(device = %self.0.device.name, status = ?verdict.status, "acknowledged");
+        Ok(())
+    }
+}
+
+/// User name `{party}/{device}`, password its token. A device that the register does not know yet gets one fresh look.
+async fn admit(intake: &Intake, username: Option<&str>, password: Option<&[u8]>) -> Option<Guest> {
+    let (name, token) = (username?.parse::<DeviceName>().ok()?, password?);
+    let known = |device: &Arc<Device>| device.token_is(token);
+    if let Some(device) = intake.registry.device(&name).filter(known) {
+        return Some(Guest::new(device, intake));
+    }
+    let mut register = intake.registry.current.clone();
+    register.mark_unchanged();
+    intake.registry.want_fresh();
+    if timeout(REGISTER_PATIENCE, register.changed()).await.is_err() {
+        tracing::debug!(device = %name, "no fresh register within the device's patience");
+    }
+    intake.registry.device(&name).filter(known).map(|device| Guest::new(device, intake))
+}
+
+async fn welcome_v3(intake: &Intake, hello: v3::Handshake) -> Result<v3::HandshakeAck<Guest>, Refused> {
+    let packet = hello.packet();
+    match admit(intake, packet.username.as_deref(), packet.password.as_deref()).await {
+        Some(guest) => Ok(hello.ack(guest, false)),
+        None => {
+            intake.metrics.unauthenticated.one();
+            Ok(hello.bad_username_or_pwd())
+        }
+    }
+}
+
+async fn welcome_v5(intake: &Intake, hello: v5::Handshake) -> Result<v5::HandshakeAck<Guest>, Refused> {
+    let packet = hello.packet();
+    match admit(intake, packet.username.as_deref(), packet.password.as_deref()).await {
+        Some(guest) => Ok(hello.ack(guest).with(|ack| {
+            ack.retain_available = false;
+            ack.wildcard_subscription_available = false;
+            ack.shared_subscription_available = false;
+        })),
+        None => {
+            intake.metrics.unauthenticated.one();
+            Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword))
+        }
+    }
+}
+
+async fn publish_v3(guest: &Guest, publish: v3::Publish) -> Result<(), Refused> {
+    guest.may_publish(publish.publish_topic())?;
+    guest.fits(publish.payload_size())?;
+    let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
+    guest.give(&payload).await
+}
+
+async fn publish_v5(guest: &v5::Session<Guest>, publish: v5::Publish) -> Result<v5::PublishAck, Refused> {
+    guest.may_publish(publish.publish_topic())?;
+    guest.fits(publish.payload_size())?;
+    let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
+    guest.give(&payload).await?;
+    Ok(publish.ack())
+}
+
+fn protocol_v3(guest: &Guest, message: v3::ProtocolMessage) -> v3::ProtocolMessageAck {
+    match message {
+        v3::ProtocolMessage::Subscribe(mut subscribe) => {
+            for mut topic in &mut subscribe {
+                if guest.may_hear(topic.topic()) { topic.confirm(QoS::AtLeastOnce) } else { topic.fail() }
+            }
+            subscribe.ack()
+        }
+        v3::ProtocolMessage::Unsubscribe(unsubscribe) => unsubscribe.ack(),
+        other => other.ack(),
+    }
+}
+
+fn protocol_v5(guest: &Guest, message: v5::ProtocolMessage) -> v5::ProtocolMessageAck {
+    match message {
+        v5::ProtocolMessage::Subscribe(mut subscribe) => {
+            for mut topic in &mut subscribe {
+                if guest.may_hear(topic.topic()) {
+                    topic.confirm(QoS::AtLeastOnce);
+                } else {
+                    topic.fail(v5::codec::SubscribeAckReason::NotAuthorized);
+                }
+            }
+            subscribe.ack()
+        }
+        v5::ProtocolMessage::Unsubscribe(unsubscribe) => unsubscribe.ack(),
+        other => other.ack(),
+    }
+}
+
+fn ended(metrics: &Metrics, control: &Control<Refused>) {
+    if let Control::Stop(Reason::Protocol(error)) = control {
+        metrics.protocol_errors.one();
+        if is_oversized(error.get_ref()) {
+            metrics.oversized.one();
+        }
+        tracing::info!(error = %error.get_ref(), "MQTT connection ended");
+    }
+}
+
+fn is_oversized(error: &ntex_mqtt::ProtocolError) -> bool {
+    use ntex_mqtt::error::DecodeError;
+    matches!(error, ntex_mqtt::ProtocolError::Decode(DecodeError::MaxSizeExceeded { .. }))
+}
+
+/// The reason that a v5 device hears when its connection ends: 0x95 for too large.
+fn goodbye(control: Control<Refused>) -> Option<v5::codec::Encoded> {
+    use v5::codec::{Disconnect, DisconnectReasonCode, Packet};
+    let disconnect = match control {
+        Control::Stop(Reason::Error(error)) => Disconnect::new(match error.get_ref() {
+            Refused::Oversized => DisconnectReasonCode::PacketTooLarge,
+            Refused::Topic => DisconnectReasonCode::NotAuthorized,
+            Refused::Stopping => DisconnectReasonCode::ServerShuttingDown,
+            Refused::Cut | Refused::Tls => DisconnectReasonCode::UnspecifiedError,
+        }),
+        Control::Stop(Reason::Protocol(error)) => Disconnect::from_proto_error(error.get_ref()),
+        Control::Stop(Reason::PeerGone(_)) | Control::WrBackpressure(_) => return None,
+    };
+    Some(Packet::from(disconnect).into())
+}

@@ -1,0 +1,255 @@
+//! A site's own broker as the source: MQTT 5, manual acknowledgement, one subscription to every `up` topic.
+//!
+//! A PUBACK from a broker promises less than ours, so a device that cares keeps an outbox until its receipt comes.
+//! Each connection has its own client: an acknowledgement that outlives its connection has nowhere to go, because on
+//! the next one its packet identifier may belong to another message.
+
+use std::time::Duration;
+
+use rumqttc::v5::{
+    AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
+    mqttbytes::{
+        QoS,
+        v5::{Publish, SubscribeReasonCode},
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use trace::pack::{
+    Topic,
+    carriage::{Outcome, write_receipt},
+    device::UP_FILTER,
+};
+
+use super::{Source, SourceError, stopped};
+use crate::intake::Intake;
+
+/// Advertised as Receive Maximum and kept by our own queue: mosquitto overruns the former.
+const UNACKED_MAX: u16 = 500;
+/// Advertised as Maximum Packet Size: a payload over 64 KiB still arrives, to be recorded as a dead letter.
+const PACKET_BYTES_MAX: u32 = 1024 * 1024;
+const RECEIPTS_MAX: usize = 1_024;
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The subscribing side.
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    pub host: String,
+    pub port: u16,
+    /// Stable: the broker keeps what arrives while we are away under this name.
+    pub client_id: String,
+    pub credentials: Option<(String, String)>,
+    pub drain: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the connection to the broker")]
+    Connection(#[from] ConnectionError),
+    #[error("the broker refused the subscription: {0:?}")]
+    Subscription(SubscribeReasonCode),
+    #[error("the request queue to the broker")]
+    Request(#[from] rumqttc::v5::ClientError),
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+type Receipt = (String, Vec<u8>);
+
+impl Source for Subscribe {
+    async fn run(self, intake: Intake, mut stop: watch::Receiver<bool>) -> Result<(), SourceError> {
+        let (receipts, published) = mpsc::channel(RECEIPTS_MAX);
+        let publisher = tokio::spawn(publish_receipts(self.options("-receipts"), published));
+        let mut pause = PAUSE_FIRST;
+        while !*stop.borrow() {
+            let mut connected = false;
+            let end = self.connection(&intake, &receipts, &mut stop, &mut connected).await;
+            let Err(error) = end else { break };
+            if matches!(error, Ended::Stopping) {
+                break;
+            }
+            intake.metrics.reconnects.one();
+            tracing::warn!(error = &error as &dyn std::error::Error, "connection to the broker ended");
+            pause = if connected { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut stop) => {}
+            }
+        }
+        intake.stop();
+        drop(receipts);
+        publisher.abort();
+        Ok(())
+    }
+}
+
+impl Subscribe {
+    fn options(&self, suffix: &str) -> MqttOptions {
+        let mut options =
+            MqttOptions::new(format!("{}{suffix}", self.client_id), self.host.as_str(), self.port);
+        options.set_keep_alive(KEEP_ALIVE).set_connection_timeout(5);
+        // Sets are one by one: each creates the properties that it needs.
+        options.set_max_packet_size(Some(PACKET_BYTES_MAX));
+        if let Some((user, password)) = &self.credentials {
+            options.set_credentials(user.as_str(), password.as_str());
+        }
+        options
+    }
+
+    /// One connection, from ConnAck to its end.
+    async fn connection(
+        &self,
+        intake: &Intake,
+        receipts: &mpsc::Sender<Receipt>,
+        stop: &mut watch::Receiver<bool>,
+        connected: &mut bool,
+    ) -> Result<(), Ended> {
+        let mut options = self.options("");
+        options
+            .set_manual_acks(true)
+            .set_clean_start(false)
+            .set_session_expiry_interval(Some(u32::MAX))
+            .set_receive_maximum(Some(UNACKED_MAX));
+        let (client, mut events) = AsyncClient::new(options, usize::from(UNACKED_MAX));
+        let (taken, verdicts) = mpsc::channel(usize::from(UNACKED_MAX));
+        let acks = Acks {
+            task: tokio::spawn(acknowledge(client.clone(), verdicts, receipts.clone(), intake.clone())),
+            intake,
+        };
+        loop {
+            let event = tokio::select! {
+                event = events.poll() => event?,
+                () = stopped(stop) => return self.finish(events, taken, acks).await,
+            };
+            match event {
+                Event::Incoming(Incoming::ConnAck(_)) => {
+                    *connected = true;
+                    // On every ConnAck: a broker that lost its sessions has lost our subscription too.
+                    client.try_subscribe(UP_FILTER, QoS::AtLeastOnce)?;
+                }
+                Event::Incoming(Incoming::SubAck(ack)) => {
+                    let refused =
+                        ack.return_codes.into_iter().find(|c| !matches!(c, SubscribeReasonCode::Success(_)));
+                    if let Some(code) = refused {
+                        return Err(Ended::Subscription(code));
+                    }
+                    tracing::info!("subscribed to {UP_FILTER}");
+                }
+                Event::Incoming(Incoming::Publish(publish)) => {
+                    let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+                    let verdict = intake.take(&topic, &publish.payload).await.map_err(|_| Ended::Stopping)?;
+                    // Full means that the broker overran our Receive Maximum: it waits, we do not grow.
+                    if taken.send((topic, publish, verdict)).await.is_err() {
+                        return Err(Ended::Stopping);
+                    }
+                }
+                Event::Incoming(_) | Event::Outgoing(_) => {}
+            }
+        }
+    }
+
+    /// Takes nothing more, and stays connected until what was taken is acknowledged.
+    async fn finish(
+        &self,
+        mut events: EventLoop,
+        taken: mpsc::Sender<Taken>,
+        mut acks: Acks<'_>,
+    ) -> Result<(), Ended> {
+        acks.intake.stop();
+        drop(taken);
+        let until = tokio::time::Instant::now() + self.drain;
+        loop {
+            tokio::select! {
+                event = events.poll() => { event?; }
+                ended = &mut acks.task => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "acknowledging");
+                    }
+                    // The last acknowledgements are queued; the event loop needs a turn to write them.
+                    tokio::time::timeout(Duration::from_millis(100), async { while events.poll().await.is_ok() {} }).await.ok();
+                    return Ok(());
+                }
+                () = tokio::time::sleep_until(until) => {
+                    tracing::warn!("stopped with messages under way: the broker delivers them again");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+type Taken = (String, Publish, oneshot::Receiver<Outcome>);
+
+/// The acknowledgements of one connection; they end with it.
+struct Acks<'a> {
+    task: JoinHandle<()>,
+    intake: &'a Intake,
+}
+
+impl Drop for Acks<'_> {
+    fn drop(&mut self) {
+        if !self.task.is_finished() {
+            self.intake.metrics.stale_acks.one();
+            self.task.abort();
+        }
+    }
+}
+
+/// Acknowledges in the order of receipt (MQTT 5 §4.6), each only after its verdict.
+async fn acknowledge(
+    client: AsyncClient,
+    mut verdicts: mpsc::Receiver<Taken>,
+    receipts: mpsc::Sender<Receipt>,
+    intake: Intake,
+) {
+    while let Some((topic, publish, verdict)) = verdicts.recv().await {
+        let Ok(verdict) = verdict.await else { return };
+        if client.ack(&publish).await.is_err() {
+            return;
+        }
+        // Without a counter there is nothing that the device could match the receipt with.
+        let (Ok(topic), Some(cti)) = (topic.parse::<Topic>(), &verdict.cti) else { continue };
+        let receipt = write_receipt(cti, verdict.status);
+        if receipts.try_send((topic.device.receipt().to_string(), receipt)).is_err() {
+            intake.metrics.receipts_dropped.one();
+        }
+    }
+}
+
+/// Receipts leave on a connection of their own: a client that also publishes can stop acknowledging.
+async fn publish_receipts(mut options: MqttOptions, mut receipts: mpsc::Receiver<Receipt>) {
+    options.set_clean_start(true);
+    let (client, mut events) = AsyncClient::new(options, 64);
+    let pump = async {
+        while let Some((topic, receipt)) = receipts.recv().await {
+            if client.publish(topic, QoS::AtLeastOnce, false, receipt).await.is_err() {
+                return;
+            }
+        }
+    };
+    let poll = async {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match events.poll().await {
+                Ok(_) => pause = PAUSE_FIRST,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the connection for receipts ended"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = pump => {}
+        () = poll => {}
+    }
+}
