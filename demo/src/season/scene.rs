@@ -192,19 +192,31 @@ impl Scene {
     }
 
     async fn account(&mut self, slug: &str, role: &str, login: &str) -> Result<(), FrontDoorError> {
-        if !self.state.passwords.contains_key(login) {
-            let password = random_word()?;
-            self.state.passwords.insert(login.to_owned(), password);
-            self.keep()?;
-        }
-        let password = self.state.passwords.get(login).cloned().unwrap_or_default();
-        let body = json!({"party": slug, "login": login, "password": password});
-        self.front.post_json(&self.operator, "/api/v1/accounts", &body).await?;
-        let session = self.front.sign_in(login, &password).await?;
+        let password = self.password(login)?;
+        let session = match self.front.sign_in(login, &password).await {
+            Ok(session) => session,
+            // Not there yet: first run, or one that died before this account.
+            Err(FrontDoorError::Refused { .. }) => {
+                let body = json!({"party": slug, "login": login, "password": password});
+                self.front.post_json(&self.operator, "/api/v1/accounts", &body).await?;
+                self.front.sign_in(login, &password).await?
+            }
+            Err(error) => return Err(error),
+        };
         self.sessions.insert(slug.to_owned(), session);
         let (role, party, login) = (role.to_owned(), slug.to_owned(), login.to_owned());
         self.people.push(Person { role, party, login, password });
         Ok(())
+    }
+
+    fn password(&mut self, login: &str) -> Result<String, FrontDoorError> {
+        if let Some(known) = self.state.passwords.get(login) {
+            return Ok(known.clone());
+        }
+        let password = random_word()?;
+        self.state.passwords.insert(login.to_owned(), password.clone());
+        self.keep()?;
+        Ok(password)
     }
 
     pub async fn place(
@@ -251,34 +263,32 @@ impl Scene {
         Ok(())
     }
 
-    /// Registers a device whose packs the gateway signs; its token is ours to make, so that a second run has it too.
+    /// Registers a device whose packs the gateway signs. Its token is told once and kept with the season.
     pub async fn device(
         &mut self,
         party: &str,
         name: &str,
         (profile, kind, place): (&str, &str, &str),
     ) -> Result<Device, FrontDoorError> {
-        let token = self.token(&format!("{party}/{name}"))?;
-        let body = json!({"party": party, "name": name, "kind": kind, "profile": profile, "format": "senml+json",
-            "signing": "gateway", "repeats": "merge", "place": place, "token": token});
-        self.front.post_json(&self.operator, "/api/v1/devices", &body).await?;
+        let body = json!({"party": party, "device": name, "kind": kind, "profile": profile, "format": "senml+json",
+            "signing": "gateway", "repeats": "merge", "place": place});
+        let token = self.token(&format!("{party}/{name}"), "/api/v1/devices", &body).await?;
         Ok(Device { party: party.to_owned(), name: name.to_owned(), token })
     }
 
     /// A program's token with one scope.
     pub async fn program(&mut self, party: &str, scope: &str) -> Result<String, FrontDoorError> {
-        let token = self.token(&format!("{party} {scope}"))?;
-        let body =
-            json!({"party": party, "label": format!("demo {scope}"), "scopes": [scope], "token": token});
-        self.front.post_json(&self.operator, "/api/v1/tokens", &body).await?;
-        Ok(token)
+        let body = json!({"party": party, "label": format!("demo {scope}"), "scopes": [scope]});
+        self.token(&format!("{party} {scope}"), "/api/v1/tokens", &body).await
     }
 
-    fn token(&mut self, name: &str) -> Result<String, FrontDoorError> {
+    async fn token(&mut self, name: &str, path: &str, body: &Json) -> Result<String, FrontDoorError> {
         if let Some(known) = self.state.tokens.get(name) {
             return Ok(known.clone());
         }
-        let token = random_word()?;
+        let answer = self.front.post_json(&self.operator, path, body).await?;
+        let token = answer.get("token").and_then(Json::as_str).map(str::to_owned);
+        let token = token.ok_or_else(|| FrontDoorError::Answer { what: name.to_owned(), member: "token" })?;
         self.state.tokens.insert(name.to_owned(), token.clone());
         self.keep()?;
         Ok(token)
