@@ -368,6 +368,33 @@ async fn epochs_of_a_bin_are_one_step_upstream_and_downstream() {
     assert_eq!(down, named(&[("E2", 1, 40), ("E3", 1, 60), ("P1", 0, 100), ("R1", 2, 40), ("R2", 2, 60)]));
 }
 
+async fn ship(conn: &mut Connection, world: &World, to: &party::Party, number: &str) {
+    let uri = format!("https://id.gs1.org/01/09520123456788/10/{number}");
+    let sent = lot::by_uri(conn, &uri).await.unwrap().unwrap();
+    let yard = party::NewPlace {
+        party_id: world.carrier.id,
+        slug: "yard",
+        kind: "yard",
+        uri: "https://id.gs1.org/414/9520123456788",
+        name: Some("yard"),
+        county: None,
+        parent_id: None,
+        person_id: None,
+        sealed: None,
+    };
+    let from = party::insert_place(conn, &yard).await.unwrap();
+    let new = store::consignment::NewConsignment {
+        number: "D-1",
+        shipper_id: world.carrier.id,
+        receiver_id: to.id,
+        from_place: from.id,
+        to_place: None,
+        shipped_by: &sent.entry,
+        shipped_time: Utc::now(),
+    };
+    store::consignment::insert(conn, &new, &[(sent.id, 50)]).await.unwrap();
+}
+
 #[derive(clap::Parser)]
 struct Told {
     #[command(flatten)]
@@ -495,6 +522,15 @@ async fn the_door_takes_documents_and_answers_traces_for_tokens_with_the_scope()
         "not 403: it may not know the lot exists"
     );
     assert_eq!(get(&trace_token, "id=nonsense").await.0, StatusCode::BAD_REQUEST);
+
+    // Once the bag was sent to the stranger, it may ask; what others put into it stays theirs to tell.
+    ship(&mut conn, &world, &stranger, "B1").await;
+    let (status, received) = get(&strange_token, bag).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(received["custody"][0]["shipped"], 50);
+    assert_eq!(received["edges"].as_array().unwrap().len(), 3);
+    assert!(received["edges"].as_array().unwrap().iter().all(|edge| edge["from_quantity"].is_null()));
+    assert!(up["edges"].as_array().unwrap().iter().all(|edge| edge["from_quantity"].is_i64()));
 
     let scan = async |accept: &str, query: &str| {
         let request = test::TestRequest::get()

@@ -39,6 +39,17 @@ pub struct Trace {
     pub places: BTreeMap<i64, Place>,
     /// By entry: the records that made the lots.
     pub records: BTreeMap<Vec<u8>, Made>,
+    /// Set for a party: whose own lots' quantities it may read. Others' are private; shares of the root are not.
+    pub seen_by: Option<i64>,
+}
+
+impl Trace {
+    /// Whether the quantities of an edge between these lots may be told.
+    pub fn tells_quantities(&self, edge: &Edge<i64>) -> bool {
+        let made_by = |lot: &i64| self.lots.get(lot).map(|lot| lot.made_by);
+        self.seen_by
+            .is_none_or(|party| made_by(&edge.parent) == Some(party) || made_by(&edge.child) == Some(party))
+    }
 }
 
 /// A record that made a lot.
@@ -107,7 +118,7 @@ pub async fn follow(
         .collect();
     let (parties, places) = involved(conn, &lots, &custody).await?;
     let records = makers(conn, &lots).await?;
-    Ok(Trace { root, answer, lots, custody, parties, places, records })
+    Ok(Trace { root, answer, lots, custody, parties, places, records, seen_by: None })
 }
 
 /// [`follow_named`] for somebody outside: a party asks about what it made or handled, and sees its own hand-overs;
@@ -136,6 +147,7 @@ pub async fn ask(
             return Err(TracingError::Unknown);
         }
         found.custody.retain(handled);
+        found.seen_by = Some(own);
     }
     transaction.commit().await?;
     Ok(found)

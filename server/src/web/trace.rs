@@ -117,6 +117,7 @@ fn body(found: &Trace) -> Value {
             "record": records.get(lot.entry.as_slice()),
         }))
     }).collect();
+    let told = |edge, quantity: i64| found.tells_quantities(edge).then_some(quantity);
     let edges: Vec<Value> = found
         .answer
         .edges
@@ -125,8 +126,8 @@ fn body(found: &Trace) -> Value {
             json!({
                 "from": uri(&edge.parent),
                 "to": uri(&edge.child),
-                "from_quantity": edge.parent_quantity,
-                "to_quantity": edge.child_quantity,
+                "from_quantity": told(edge, edge.parent_quantity),
+                "to_quantity": told(edge, edge.child_quantity),
                 "entry": edge.entry,
             })
         })
