@@ -3,16 +3,17 @@
 use std::{io::BufReader, path::Path, sync::Arc};
 
 use actix_web::{App, HttpServer, middleware, web::Data};
-use store::{Store, StoreError};
+use store::{Store, StoreError, party::Party};
 
 use crate::{
     config::{self, Config, SecretError},
     jobs,
     service::{
-        account::Accounts,
+        account::{AccountError, Accounts, NewAccount},
         keys::{KeyFiles, Keys, KeysError, read_secret},
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
+        registry::{Registry, RegistryError},
     },
     web::{
         self, guard,
@@ -29,6 +30,9 @@ pub struct AppState {
     pub profiles: Profiles,
     pub keys: Arc<Keys>,
     pub ledger: Arc<Ledger>,
+    /// What stands before the parties' own document numbers, with a final slash.
+    pub documents: String,
+    pub serial_master: zeroize::Zeroizing<[u8; 32]>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,10 @@ pub enum StartError {
     Policy(String),
     #[error("the log cannot be opened")]
     Ledger(#[from] LedgerError),
+    #[error("the operator cannot be registered")]
+    Registry(#[from] RegistryError),
+    #[error("the operator's account cannot be made")]
+    Account(#[from] AccountError),
     #[error("--head is {0}")]
     Head(&'static str),
     #[error("the sequencer had to stop")]
@@ -63,11 +71,15 @@ impl AppState {
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let store = Store::open(&config.database.database_url, config.database.database_connections)?;
         let kek = config::secret_seed("SUYUAN_KEK_FILE", config.keys.kek_file.as_ref())?;
+        let serial_master =
+            config::secret_seed("SUYUAN_SERIAL_MASTER_FILE", config.keys.serial_master_file.as_ref())?;
         let keys = Arc::new(open_keys(&config)?);
         let ledger = Arc::new(open_ledger(&config, store.clone()).await?);
         Ok(Self {
             keys,
             ledger,
+            documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
+            serial_master,
             locales: Locales::read(&config.files.locales)?,
             accounts: Accounts::new(store.clone(), &kek),
             profiles: Profiles::read(&config.files.profiles)?,
@@ -116,6 +128,41 @@ async fn open_ledger(config: &Config, store: Store) -> Result<Ledger, StartError
         }
     };
     Ok(Ledger::open(store, &config.ledger.log_host, &config.ledger.ledger, signer, policy).await?)
+}
+
+/// Who the operator is, and how they sign in first.
+#[derive(Clone, Copy)]
+pub struct FirstOperator<'a> {
+    pub slug: &'a str,
+    pub name: &'a str,
+    pub pgln: &'a str,
+    pub login: &'a str,
+    pub password: &'a str,
+}
+
+/// Registers the operator of an empty ledger and its first account. Run again, it changes nothing.
+pub async fn found(config: Config, first: FirstOperator<'_>) -> Result<Party, StartError> {
+    let state = AppState::open(config).await?;
+    let registry = Registry {
+        store: &state.store,
+        keys: &state.keys,
+        profiles: &state.profiles,
+        gsrn_prefix: &state.config.identifiers.gsrn_prefix,
+        documents: &state.documents,
+    };
+    let operator = registry.found(first.slug, first.name, first.pgln).await?;
+    let account = NewAccount {
+        party_id: operator.id,
+        person_id: None,
+        login: first.login,
+        password: first.password,
+        roles: vec!["operator".to_owned()],
+        locale: "zh-CN",
+    };
+    match state.accounts.create(account).await {
+        Ok(_) | Err(AccountError::LoginTaken) => Ok(operator),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Starts the jobs; answers only when the server must stop because of one.

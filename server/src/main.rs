@@ -46,6 +46,9 @@ enum Command {
     /// Make and show the ledger's key files (each new, one line, mode 0600)
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The operator: the one party that registers the others
+    #[command(subcommand)]
+    Operator(Operator),
 }
 
 #[derive(Subcommand)]
@@ -63,6 +66,28 @@ enum KeysCommand {
     Vkey { file: PathBuf },
     /// Print the thumbprint of a seed file: the registrar's stands in every trust file
     Thumbprint { file: PathBuf },
+}
+
+#[derive(Subcommand)]
+enum Operator {
+    /// Register the operator, enrol the registrar's keys, and make its first account; answers the same when run again
+    Init {
+        #[command(flatten)]
+        config: Box<Config>,
+        /// Short name: `[a-z0-9][a-z0-9.]{0,31}`
+        #[arg(long, default_value = "operator")]
+        slug: String,
+        #[arg(long)]
+        name: String,
+        /// Global location number of the operator as a party, 13 digits
+        #[arg(long)]
+        pgln: String,
+        #[arg(long)]
+        login: String,
+        /// File whose first line is the password
+        #[arg(long)]
+        password_file: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -111,6 +136,18 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         // Taken care of before the runtime starts.
         Command::Fsck { .. } => {}
         Command::Keys(command) => writeln!(out, "{}", keys(&command)?)?,
+        Command::Operator(Operator::Init { config, slug, name, pgln, login, password_file }) => {
+            let password = server::service::keys::read_secret(&password_file)?;
+            let first = app::FirstOperator {
+                slug: &slug,
+                name: &name,
+                pgln: &pgln,
+                login: &login,
+                password: password.trim_end(),
+            };
+            let operator = runtime.block_on(app::found(*config, first))?;
+            writeln!(out, "operator {} {}", operator.slug, operator.iss)?;
+        }
     }
     Ok(())
 }

@@ -225,7 +225,7 @@ mod tests {
         };
         let tag = hmac(&key.key[..32], 123_456)[..45].to_owned();
         let mask = hmac(&key.key[32..], u64::from_str_radix(&tag, 2).unwrap())[..35].to_owned();
-        let masked = 123_456 ^ u64::from_str_radix(&mask, 2).unwrap();
+        let masked = 0x1_e240 ^ u64::from_str_radix(&mask, 2).unwrap();
         let bits = format!("{tag}{masked:035b}");
         let text: String = bits
             .as_bytes()

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 const SESSION_HOURS: i64 = 14;
 /// Wrong passwords for one login within the window before it has to wait.
 const ATTEMPTS_MAX: u32 = 8;
-const ATTEMPTS_WINDOW: Duration = Duration::from_secs(600);
+const ATTEMPTS_WINDOW: Duration = Duration::from_mins(10);
 /// Logins whose attempts are remembered at once.
 const ATTEMPTS_LOGINS_MAX: usize = 10_000;
 /// Hashing costs 19 MiB each: more at once wait.

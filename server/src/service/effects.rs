@@ -39,9 +39,9 @@ pub struct Cause<'a> {
 pub enum Consequence {
     None,
     /// The arrival was put into a bin: its open epoch closes and the next one opens.
-    Epoch(Arrival),
+    Epoch(Box<Arrival>),
     /// The lot was marked with a code run.
-    Codes(Lot),
+    Codes(Box<Lot>),
 }
 
 /// A quantity of a lot that was put into a bin.
@@ -213,7 +213,7 @@ async fn store_in(
     if lies_there.iter().all(|(_, lot)| lot.id == stored.id) {
         return Ok(Consequence::None);
     }
-    Ok(Consequence::Epoch(Arrival { lot: stored, quantity: quantity.amount, bin }))
+    Ok(Consequence::Epoch(Box::new(Arrival { lot: stored, quantity: quantity.amount, bin })))
 }
 
 async fn commission(
@@ -234,7 +234,7 @@ async fn commission(
         return Err(refusal.with("room", room.max(0)).into());
     }
     record::insert_lot_part(conn, cause.entry, marked.id, "observed", None).await?;
-    Ok(Consequence::Codes(marked))
+    Ok(Consequence::Codes(Box::new(marked)))
 }
 
 async fn pack(

@@ -22,6 +22,7 @@ impl FieldError {
     }
 
     /// Fills in the message in the reader's language: `rule-<rule>` with the figures.
+    #[must_use]
     pub fn worded(mut self, words: &Words) -> Self {
         self.message = words.with(
             &format!("rule-{}", self.rule),

@@ -14,7 +14,9 @@ pub mod lot;
 pub mod machine;
 pub mod page;
 pub mod regulator;
+pub mod registry;
 pub mod scan;
+pub mod steps;
 pub mod trace;
 pub mod work;
 
@@ -49,6 +51,8 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(health::routes);
     routes.configure(log::routes);
     routes.configure(account::routes);
+    routes.configure(registry::routes);
+    routes.configure(steps::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);
     routes.configure(events::routes);

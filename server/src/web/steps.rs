@@ -1,0 +1,113 @@
+//! REST of the working day: the same steps and field names as the forms.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json, Path, ServiceConfig, post},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    service::{
+        account::Member,
+        capture::{Capture, CaptureError, Receipt, Request},
+    },
+    web::{AppState, WebError, caller::SignedIn, error::FieldError},
+};
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes.route("/api/v1/steps/{profile}/{step}", post().to(step));
+}
+
+impl From<CaptureError> for WebError {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::NoSuchStep => Self::NotFound,
+            CaptureError::JtiUsed => Self::Conflict("the jti was used by somebody else"),
+            CaptureError::Refused(refusals) => {
+                Self::Refused(refusals.into_iter().map(FieldError::from).collect())
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// `{"jti"?: UUID, field: value, …}`; an array or object where the form repeats a name. 201 with the receipt, 200 with the
+/// same receipt for a repeated jti.
+async fn step(
+    member: SignedIn,
+    state: Data<AppState>,
+    path: Path<(String, String)>,
+    body: Json<Map<String, Value>>,
+) -> Result<HttpResponse, WebError> {
+    let (profile, step) = path.into_inner();
+    let mut body = body.into_inner();
+    let jti = match body.remove("jti") {
+        None => Uuid::now_v7(),
+        Some(jti) => jti
+            .as_str()
+            .and_then(|jti| Uuid::try_parse(jti).ok())
+            .ok_or(WebError::BadRequest("jti is not a UUID"))?,
+    };
+    let receipt = take(&state, &member, &profile, &step, jti, &pairs(body)?).await?;
+    let warnings: Vec<Value> = receipt
+        .warnings
+        .iter()
+        .map(|warning| json!({"field": warning.field, "rule": warning.rule, "args": warning.args}))
+        .collect();
+    let answer = json!({"jti": receipt.jti, "entry": receipt.entry, "warnings": warnings});
+    let mut response = if receipt.fresh { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(response.json(answer))
+}
+
+/// One step of a member, whether it came by form or by REST.
+pub async fn take(
+    state: &AppState,
+    member: &Member,
+    profile: &str,
+    step: &str,
+    jti: Uuid,
+    submitted: &[(String, String)],
+) -> Result<Receipt, CaptureError> {
+    let profile = state.profiles.by_id(profile).ok_or(CaptureError::NoSuchStep)?;
+    let step = profile.step(step).ok_or(CaptureError::NoSuchStep)?;
+    let capture = Capture {
+        store: &state.store,
+        keys: &state.keys,
+        documents: &state.documents,
+        serial_master: &state.serial_master,
+    };
+    let request = Request { party: &member.party, account: Some(member.account_id), profile, step, jti };
+    capture.take(request, submitted).await
+}
+
+/// A JSON object as the pairs of a form: `{"portions": {"<lot>": 5}}` is `portions:<lot>=5`.
+fn pairs(body: Map<String, Value>) -> Result<Vec<(String, String)>, WebError> {
+    let mut pairs = Vec::with_capacity(body.len());
+    for (name, value) in body {
+        match value {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    pairs.push((format!("{name}:{key}"), scalar(value)?));
+                }
+            }
+            Value::Array(values) => {
+                for value in values {
+                    pairs.push((name.clone(), scalar(value)?));
+                }
+            }
+            other => pairs.push((name, scalar(other)?)),
+        }
+    }
+    Ok(pairs)
+}
+
+fn scalar(value: Value) -> Result<String, WebError> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(yes) => Ok(yes.to_string()),
+        Value::Array(_) | Value::Object(_) => Err(WebError::BadRequest("a value is nested too deeply")),
+    }
+}
