@@ -3,7 +3,6 @@
 pub mod account;
 pub mod capture;
 pub mod capture_epcis;
-
 pub mod codes;
 pub mod desk;
 pub mod disclosures;

@@ -1,0 +1,96 @@
+//! What a witness must not forget: the newest head that it cosigned of each log, one file each.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use trace::{
+    hash::sha256,
+    tlog::{
+        checkpoint::{Checkpoint, CheckpointError},
+        note::SignerKey,
+    },
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{0} cannot be read or written")]
+    File(String, #[source] io::Error),
+    #[error("{0} is not a head: the witness cannot know what it signed, and signs nothing")]
+    Corrupt(String, #[source] CheckpointError),
+    #[error("{0} can be read by others: chmod 600")]
+    Mode(String),
+    #[error("{0} does not hold a signer key")]
+    Key(String, #[source] trace::tlog::note::NoteError),
+}
+
+/// A directory with one file per log, named by the SHA-256 of its origin.
+pub struct State(PathBuf);
+
+impl State {
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(directory).map_err(|error| file_error(directory, error))?;
+        Ok(Self(directory.to_owned()))
+    }
+
+    /// `None`: nothing of this log was ever cosigned.
+    pub fn newest(&self, origin: &str) -> Result<Option<Checkpoint>, StateError> {
+        let path = self.path(origin);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| file_error(&path, error))?,
+        };
+        let head: Checkpoint =
+            text.parse().map_err(|error| StateError::Corrupt(path.display().to_string(), error))?;
+        if head.origin == origin {
+            Ok(Some(head))
+        } else {
+            Err(StateError::Corrupt(path.display().to_string(), CheckpointError::OtherOrigin))
+        }
+    }
+
+    /// Durable when it returns: written aside, synced, renamed over, and the directory synced. A crash before the rename
+    /// leaves the old head; after it, a head whose cosignature was not sent, which asking again mends.
+    pub fn advance(&self, head: &Checkpoint) -> Result<(), StateError> {
+        let path = self.path(&head.origin);
+        let aside = path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&aside)?;
+            file.write_all(head.to_string().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|error| file_error(&path, error))
+    }
+
+    fn path(&self, origin: &str) -> PathBuf {
+        self.0.join(sha256(origin.as_bytes()).to_string())
+    }
+}
+
+pub fn read_key(path: &Path) -> Result<SignerKey, StateError> {
+    let meta = fs::metadata(path).map_err(|error| file_error(path, error))?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(StateError::Mode(path.display().to_string()));
+    }
+    let text = fs::read_to_string(path).map_err(|error| file_error(path, error))?;
+    text.trim_end().parse().map_err(|error| StateError::Key(path.display().to_string(), error))
+}
+
+/// Never overwrites: a witness whose key is lost is another witness.
+pub fn write_key(path: &Path, key: &SignerKey) -> Result<(), StateError> {
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{}", key.to_secret_text())?;
+        file.sync_all()
+    };
+    write().map_err(|error| file_error(path, error))
+}
+
+fn file_error(path: &Path, error: io::Error) -> StateError {
+    StateError::File(path.display().to_string(), error)
+}
