@@ -104,7 +104,7 @@ async fn deliver(uplink: Uplink, batch: Vec<Waiting>) {
             Err(error) => {
                 uplink.metrics.posts_failed.one();
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = crate::cause(&error),
                     items = batch.len(),
                     "batch not acknowledged, posted again after a pause"
                 );

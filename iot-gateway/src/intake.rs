@@ -112,7 +112,7 @@ impl Intake {
             Some(Ok(Routed::AsReceived)) => {}
             Some(Err(error)) => {
                 self.metrics.passed_on.one();
-                tracing::debug!(topic, error = &error as &dyn std::error::Error, "passed on undecoded");
+                tracing::debug!(topic, error = crate::cause(&error), "passed on undecoded");
             }
             None => self.metrics.passed_on.one(),
         }

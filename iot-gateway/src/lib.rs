@@ -14,3 +14,10 @@ pub mod register;
 pub mod run;
 pub mod source;
 pub mod uplink;
+
+/// An error as a field of a log line: the subscriber walks its chain of causes.
+pub(crate) fn cause<'error>(
+    error: &'error (dyn std::error::Error + 'static),
+) -> &'error (dyn std::error::Error + 'static) {
+    error
+}

@@ -120,10 +120,7 @@ impl Register {
                 Ok(device) => drop(devices.insert(device.name.clone(), Arc::new(device))),
                 // One device that cannot be read never costs the others.
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a device of the register was left out"
-                    );
+                    tracing::warn!(error = crate::cause(&error), "a device of the register was left out");
                 }
             }
         }
@@ -232,7 +229,7 @@ impl Fetcher {
                 Err(error) => {
                     self.metrics.register_errors.one();
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = crate::cause(&error),
                         "register not fetched: the last copy stands"
                     );
                 }

@@ -248,28 +248,24 @@ async fn admit(intake: &Intake, username: Option<&str>, password: Option<&[u8]>)
 
 async fn welcome_v3(intake: &Intake, hello: v3::Handshake) -> Result<v3::HandshakeAck<Guest>, Refused> {
     let packet = hello.packet();
-    match admit(intake, packet.username.as_deref(), packet.password.as_deref()).await {
-        Some(guest) => Ok(hello.ack(guest, false)),
-        None => {
-            intake.metrics.unauthenticated.one();
-            Ok(hello.bad_username_or_pwd())
-        }
-    }
+    let Some(guest) = admit(intake, packet.username.as_deref(), packet.password.as_deref()).await else {
+        intake.metrics.unauthenticated.one();
+        return Ok(hello.bad_username_or_pwd());
+    };
+    Ok(hello.ack(guest, false))
 }
 
 async fn welcome_v5(intake: &Intake, hello: v5::Handshake) -> Result<v5::HandshakeAck<Guest>, Refused> {
     let packet = hello.packet();
-    match admit(intake, packet.username.as_deref(), packet.password.as_deref()).await {
-        Some(guest) => Ok(hello.ack(guest).with(|ack| {
-            ack.retain_available = false;
-            ack.wildcard_subscription_available = false;
-            ack.shared_subscription_available = false;
-        })),
-        None => {
-            intake.metrics.unauthenticated.one();
-            Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword))
-        }
-    }
+    let Some(guest) = admit(intake, packet.username.as_deref(), packet.password.as_deref()).await else {
+        intake.metrics.unauthenticated.one();
+        return Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword));
+    };
+    Ok(hello.ack(guest).with(|ack| {
+        ack.retain_available = false;
+        ack.wildcard_subscription_available = false;
+        ack.shared_subscription_available = false;
+    }))
 }
 
 async fn publish_v3(guest: &Guest, publish: v3::Publish) -> Result<(), Refused> {

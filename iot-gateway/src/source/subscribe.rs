@@ -64,7 +64,7 @@ type Receipt = (String, Vec<u8>);
 impl Source for Subscribe {
     async fn run(self, intake: Intake, mut stop: watch::Receiver<bool>) -> Result<(), SourceError> {
         let (receipts, published) = mpsc::channel(RECEIPTS_MAX);
-        let publisher = tokio::spawn(publish_receipts(self.options("-receipts"), published));
+        let receipts_task = tokio::spawn(publish_receipts(self.options("-receipts"), published));
         let mut pause = PAUSE_FIRST;
         while !*stop.borrow() {
             let mut connected = false;
@@ -74,7 +74,7 @@ impl Source for Subscribe {
                 break;
             }
             intake.metrics.reconnects.one();
-            tracing::warn!(error = &error as &dyn std::error::Error, "connection to the broker ended");
+            tracing::warn!(error = crate::cause(&error), "connection to the broker ended");
             pause = if connected { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -83,7 +83,7 @@ impl Source for Subscribe {
         }
         intake.stop();
         drop(receipts);
-        publisher.abort();
+        receipts_task.abort();
         Ok(())
     }
 }
@@ -238,10 +238,7 @@ async fn publish_receipts(mut options: MqttOptions, mut receipts: mpsc::Receiver
             match events.poll().await {
                 Ok(_) => pause = PAUSE_FIRST,
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the connection for receipts ended"
-                    );
+                    tracing::warn!(error = crate::cause(&error), "the connection for receipts ended");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
