@@ -171,17 +171,14 @@ fn fsck(database_url: &str, registrars: Vec<Kid>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut out = std::io::stdout();
-    let mut text = String::new();
-    for misfit in &report.misfits {
-        text += &format!("{}: {}\n", misfit.at, misfit.what);
-    }
     let verdict = if report.is_clean() { "clean" } else { "does not fit" };
-    text += &format!(
-        "{verdict}: {} logs, {} entries ({} records, {} packs), {} tiles, {} checkpoints\n",
+    let mut lines: Vec<String> =
+        report.misfits.iter().map(|misfit| format!("{}: {}", misfit.at, misfit.what)).collect();
+    lines.push(format!(
+        "{verdict}: {} logs, {} entries ({} records, {} packs), {} tiles, {} checkpoints",
         report.logs, report.entries, report.records, report.packs, report.tiles, report.checkpoints
-    );
-    match out.write_all(text.as_bytes()) {
+    ));
+    match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
         Ok(()) if report.is_clean() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
         Err(_) => ExitCode::from(2),
