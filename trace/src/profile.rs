@@ -3,6 +3,7 @@
 pub mod build;
 mod check;
 pub mod derived;
+mod draft;
 pub mod effect;
 pub mod field;
 pub mod form;
