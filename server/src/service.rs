@@ -4,6 +4,7 @@ pub mod account;
 pub mod capture;
 pub mod capture_epcis;
 pub mod codes;
+pub mod climate;
 pub mod desk;
 pub mod disclosures;
 pub mod effects;

@@ -1,9 +1,12 @@
 //! A party's and a regulator's look at a lot: who may, and that the looked-at see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use store::{
-    Connection, Store, StoreError, account, consignment,
+    Connection, Store, StoreError, account,
+    alert::{self, Alert},
+    consignment, device,
     lot::{self, Holding, Lot},
     party::{Party, Place},
     record,
@@ -12,6 +15,7 @@ use trace::{graph::Direction, gs1::Key};
 
 use crate::service::{
     account::Member,
+    profiles::Profiles,
     story::{self, Story},
     tracing::{self, Trace, TracingError},
 };
@@ -19,6 +23,7 @@ use crate::service::{
 /// Records and hand-overs looked through for who had a part in a lot.
 const PARTS_MAX: i64 = 2_000;
 const SEARCH_MAX: i64 = 50;
+const ALERTS_MAX: i64 = 100;
 /// Lots in a trace page.
 const TRACE_LOTS_MAX: usize = 500;
 
@@ -31,7 +36,7 @@ pub struct LotFile {
 }
 
 /// The file of a lot; `None` for a lot that is not there, and for one the member had no part in (404, not 403).
-pub async fn lot_file(store: &Store, member: &Member, key: &Key) -> Result<Option<LotFile>, StoreError> {
+pub async fn lot_file(store: &Store, profiles: &Profiles, member: &Member, key: &Key) -> Result<Option<LotFile>, StoreError> {
     let mut conn = store.connection().await?;
     let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
     let parties = parties_of(&mut conn, &lot).await?;
@@ -51,7 +56,7 @@ pub async fn lot_file(store: &Store, member: &Member, key: &Key) -> Result<Optio
         .map(|row| (row, holders.get(&row.party_id).cloned(), places.get(&row.place_id).cloned()))
         .collect();
     let uri = lot.uri.clone();
-    Ok(Some(LotFile { story: story::of_lot(&mut conn, lot, &uri).await?, holdings }))
+    Ok(Some(LotFile { story: story::of_lot(&mut conn, profiles, lot, &uri).await?, holdings }))
 }
 
 /// Everybody who made a record of the lot, holds it or was sent it.
@@ -116,4 +121,56 @@ pub async fn search(store: &Store, member: &Member, wanted: &str) -> Result<Vec<
     let makers = found.iter().map(|lot| lot.made_by).collect();
     look(&mut conn, member, &makers, &format!("search {wanted}")).await?;
     Ok(found)
+}
+
+/// Alerts, with the rows that they speak of.
+#[derive(Debug)]
+pub struct Alerts {
+    pub alerts: Vec<Alert>,
+    pub parties: BTreeMap<i64, Party>,
+    pub places: BTreeMap<i64, Place>,
+    pub lots: BTreeMap<i64, Lot>,
+    /// Device → the profile that its thresholds stand in.
+    pub profiles: BTreeMap<i64, String>,
+}
+
+/// A party's alerts, open ones first; everybody's for regulator and operator, and logged for the regulator.
+pub async fn alerts(store: &Store, member: &Member) -> Result<Alerts, StoreError> {
+    let mut conn = store.connection().await?;
+    let everybody = member.is_regulator() || member.is_operator();
+    let scope = (!everybody).then_some(member.party.id);
+    let alerts = alert::newest(&mut conn, scope, ALERTS_MAX).await?;
+    let looked_at = alerts.iter().map(|alert| alert.party_id).collect();
+    look(&mut conn, member, &looked_at, "alerts").await?;
+    let lots: BTreeSet<i64> = alerts.iter().flat_map(|alert| alert.lots.iter().copied()).collect();
+    let lots = lot::by_ids(&mut conn, &lots.into_iter().collect::<Vec<_>>()).await?;
+    let mut profiles = BTreeMap::new();
+    for place in alerts.iter().map(|alert| alert.place_id).collect::<BTreeSet<_>>() {
+        for device in device::at_place(&mut conn, place).await? {
+            profiles.insert(device.id, device.profile);
+        }
+    }
+    Ok(Alerts {
+        parties: story::parties(&mut conn, alerts.iter().map(|alert| alert.party_id)).await?,
+        places: story::places(&mut conn, alerts.iter().map(|alert| alert.place_id)).await?,
+        lots: lots.into_iter().map(|lot| (lot.id, lot)).collect(),
+        profiles,
+        alerts,
+    })
+}
+
+/// Says that a member of the party has seen its alert; `false` where there is no such alert of theirs.
+pub async fn acknowledge(
+    store: &Store,
+    member: &Member,
+    id: i64,
+    at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let mut conn = store.connection().await?;
+    let own = alert::by_id(&mut conn, id).await?.is_some_and(|alert| alert.party_id == member.party.id);
+    if own {
+        // Seen twice is seen.
+        alert::acknowledge(&mut conn, id, member.account_id, at).await?;
+    }
+    Ok(own)
 }

@@ -13,6 +13,11 @@ use store::{
 use trace::{gs1::Key, keys::Custody};
 use uuid::Uuid;
 
+use crate::service::{
+    climate::{self, Chart},
+    profiles::Profiles,
+};
+
 /// Lots that one page follows upstream; beyond, the page says that it was cut.
 const LOTS_MAX: i64 = 2_000;
 /// Records that one page shows.
@@ -57,6 +62,7 @@ pub struct Told {
     pub input: BTreeMap<String, i64>,
     pub output: BTreeMap<String, i64>,
     pub moved: BTreeMap<String, i64>,
+    pub place_id: Option<i64>,
     pub closed_fields: usize,
     pub late: bool,
     pub leaf: Option<Leaf>,
@@ -96,19 +102,22 @@ pub struct Story {
     pub head: Option<Head>,
     /// The record that made the lot.
     pub made_by_record: Option<Uuid>,
+    pub charts: Vec<Chart>,
+    /// Place → what the charts stand under.
+    pub chart_places: BTreeMap<i64, Place>,
     /// (first month, times) of scans of this very code.
     pub scans: Option<(NaiveDate, i64)>,
 }
 
 /// The story of what `key` names; `None`: never issued here.
-pub async fn tell(store: &Store, key: &Key) -> Result<Option<Story>, StoreError> {
+pub async fn tell(store: &Store, profiles: &Profiles, key: &Key) -> Result<Option<Story>, StoreError> {
     let mut conn = store.connection().await?;
     let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
-    of_lot(&mut conn, lot, &key.uri()).await.map(Some)
+    of_lot(&mut conn, profiles, lot, &key.uri()).await.map(Some)
 }
 
 /// The story of `lot`, scanned as `uri` (a serial of it, or itself).
-pub async fn of_lot(conn: &mut Connection, lot: Lot, uri: &str) -> Result<Story, StoreError> {
+pub async fn of_lot(conn: &mut Connection, profiles: &Profiles, lot: Lot, uri: &str) -> Result<Story, StoreError> {
     let upstream = lot::closure(conn, &[lot.id], true, LOTS_MAX + 1).await?;
     let cut = i64::try_from(upstream.len()).unwrap_or(i64::MAX) > LOTS_MAX;
     let rows = record::of_lots(conn, &upstream, RECORDS_MAX + 1).await?;
@@ -129,6 +138,11 @@ pub async fn of_lot(conn: &mut Connection, lot: Lot, uri: &str) -> Result<Story,
         (None, true) => Verdict::Complete,
         (None, false) => Verdict::Partial,
     };
+    let charts = match profiles.by_id(&lot.profile) {
+        Some(profile) => climate::charts(conn, profile, &steps).await?,
+        None => Vec::new(),
+    };
+    let chart_places = places(conn, charts.iter().map(|chart| chart.place)).await?;
     let scans = code::scans(conn, uri).await?;
     let place = match lot.made_at_place {
         Some(place) => Some(party::place_by_id(conn, place).await?),
@@ -144,6 +158,8 @@ pub async fn of_lot(conn: &mut Connection, lot: Lot, uri: &str) -> Result<Story,
         missing,
         unlogged,
         head,
+        charts,
+        chart_places,
         made_by_record: made.map(|record| record.jti),
         scans: scans.first().map(|(month, _)| (*month, scans.iter().map(|(_, times)| times).sum())),
         lot,
@@ -206,6 +222,7 @@ async fn steps(
                 .and_then(|place| place.county.clone())
                 .or_else(|| parties.get(&record.party_id).and_then(|party| party.county.clone())),
             party: parties.get(&record.party_id).cloned(),
+            place_id: record.place_id,
             jti: record.jti,
             kind: record.kind,
             profile: record.profile.split('/').next().unwrap_or_default().to_owned(),

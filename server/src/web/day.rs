@@ -2,10 +2,11 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{Data, Path, ServiceConfig, get},
+    web::{Data, Path, Query, ServiceConfig, get},
 };
 use askama::Template;
 use chrono::Utc;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
@@ -203,6 +204,13 @@ pub fn lot_href(gtin: &str, number: &str) -> String {
     format!("/lots/{gtin}/{}", super::guard::form_component(number).replace('/', "%2F"))
 }
 
+/// Rules that warned when the step was taken; only words of ours are shown.
+#[derive(Deserialize)]
+struct Warned {
+    #[serde(default)]
+    warned: String,
+}
+
 struct ReceiptLot {
     href: String,
     label: String,
@@ -222,6 +230,7 @@ struct ReceiptPage {
     leaf: Option<String>,
     lots: Vec<ReceiptLot>,
     again: String,
+    warnings: Vec<String>,
 }
 
 async fn receipt(
@@ -229,6 +238,7 @@ async fn receipt(
     state: Data<AppState>,
     member: SignedIn,
     jti: Path<Uuid>,
+    warned: Query<Warned>,
 ) -> Result<HttpResponse, WebError> {
     let found = desk::receipt(&state.store, &member.party, *jti).await?;
     let (record, lots, leaf) = found.ok_or(WebError::NotFound)?;
@@ -249,6 +259,13 @@ async fn receipt(
                 product: product_name(&f.w, lot),
                 number: lot.number.clone(),
             })
+            .collect(),
+        warnings: warned
+            .warned
+            .split(',')
+            .map(|rule| format!("warned-{rule}"))
+            .filter(|key| f.w.has(key))
+            .map(|key| f.w.say(&key))
             .collect(),
         again: format!("/work/{profile}/{}", record.step.as_deref().unwrap_or_default()),
         f,

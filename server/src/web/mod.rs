@@ -1,7 +1,9 @@
 //! Pages and REST. A handler: extract → one service call → page.
 
 pub mod account;
+pub mod alerts;
 pub mod caller;
+pub mod chart;
 pub mod day;
 pub mod error;
 pub mod events;
@@ -57,6 +59,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(scan::routes);
     routes.configure(events::routes);
     routes.configure(trace::routes);
+    routes.configure(alerts::routes);
     routes.configure(day::routes);
     routes.configure(work::routes);
     routes.configure(regulator::routes);

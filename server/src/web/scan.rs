@@ -16,6 +16,8 @@ use crate::{
     web::{
         AppState, WebError,
         caller::{self, MaybeSignedIn},
+        chart::{self, ChartView},
+        day::place_name,
         label::key_of_path,
         locale::Words,
         machine,
@@ -121,6 +123,7 @@ pub struct ScanView {
     pub cut: bool,
     pub missing: usize,
     pub unlogged: usize,
+    pub charts: Vec<ChartView>,
     pub proof: Option<ProofView>,
     pub path: String,
     pub scans: Option<(String, String)>,
@@ -159,7 +162,7 @@ async fn scan(
     let member = caller::member(&request).await?;
     let key = request.path().parse_key();
     let told = match &key {
-        Some(key) => story::tell(&state.store, key).await?,
+        Some(key) => story::tell(&state.store, &state.profiles, key).await?,
         None => None,
     };
     if let (Some(key), Some(told)) = (&key, &told)
@@ -234,6 +237,14 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
         cut: story.steps_cut,
         missing: story.missing,
         unlogged: story.unlogged,
+        charts: story
+            .charts
+            .iter()
+            .filter_map(|chart| {
+                let place = story.chart_places.get(&chart.place).map(|place| place_name(w, place)).unwrap_or_default();
+                chart::view(w, chart, &place)
+            })
+            .collect(),
         proof: story.head.as_ref().map(|head| ProofView {
             origin: head.origin.clone(),
             size: head.size.to_string(),

@@ -2,14 +2,15 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::{Data, Form, Path, Query, ServiceConfig, get},
+    http::{StatusCode, header},
+    web::{Data, Form, Path, Query, ServiceConfig, get, post},
 };
 use askama::Template;
+use uuid::Uuid;
 use trace::profile::{Field, Kind, Profile, Refusal, Step, form};
 
 use crate::{
-    service::desk::{self, Options},
+    service::{capture::CaptureError, desk::{self, Options}},
     web::{
         AppState, WebError,
         caller::SignedIn,
@@ -17,6 +18,7 @@ use crate::{
         locale::Words,
         page::{self, Frame},
         scan::party_name,
+        steps,
     },
 };
 
@@ -24,7 +26,9 @@ use crate::{
 const WALL_CLOCK_OFFSET: &str = "+08:00";
 
 pub fn routes(routes: &mut ServiceConfig) {
-    routes.route("/work/{profile}/{step}", get().to(blank));
+    routes
+        .route("/work/{profile}/{step}", get().to(blank))
+        .route("/work/{profile}/{step}", post().to(take));
 }
 
 /// How a field is asked for.
@@ -78,6 +82,42 @@ async fn blank(
     form_page(request, &state, member, &path, &filled, &[]).await
 }
 
+/// 303 to the receipt; a refusal gives the form back with what was typed, the fields named and the rules in words.
+async fn take(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    path: Path<(String, String)>,
+    typed: Form<Vec<(String, String)>>,
+) -> Result<HttpResponse, WebError> {
+    let (_, step) = step_of(&state, &member.party.role, &path)?;
+    let jti = jti_of(&typed);
+    match steps::take(&state, &member, &path.0, &path.1, jti, &submitted(step, &typed)).await {
+        Ok(receipt) => Ok(HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, receipt_path(receipt.jti, &receipt.warnings)))
+            .finish()),
+        Err(CaptureError::Refused(refusals)) => {
+            form_page(request, &state, member, &path, &typed, &refusals).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The receipt, with the rules that only warn.
+fn receipt_path(jti: Uuid, warnings: &[Refusal]) -> String {
+    let rules: Vec<&str> = warnings.iter().take(8).map(|warning| warning.rule).collect();
+    if rules.is_empty() { format!("/receipts/{jti}") } else { format!("/receipts/{jti}?warned={}", rules.join(",")) }
+}
+
+/// The form's own idempotency key: sent twice, it is one record.
+fn jti_of(typed: &[(String, String)]) -> Uuid {
+    typed
+        .iter()
+        .find(|(name, _)| name == "jti")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or_else(Uuid::now_v7)
+}
+
 /// The step, if the member's role takes it.
 pub fn step_of<'a>(
     state: &'a AppState,
@@ -105,11 +145,7 @@ pub async fn form_page(
     let (profile, step) = step_of(state, &member.party.role, path)?;
     let options = desk::options(&state.store, &member.party, step).await?;
     let f = Frame::new(&request, Some(member.0.clone()));
-    let jti = typed
-        .iter()
-        .find(|(name, _)| name == "jti")
-        .and_then(|(_, value)| value.parse::<uuid::Uuid>().ok())
-        .unwrap_or_else(uuid::Uuid::now_v7);
+    let jti = jti_of(typed);
     let controls = step
         .fields
         .iter()
@@ -309,6 +345,3 @@ mod tests {
         assert_eq!(with_offset("2026-11-20T08:30:00Z"), "2026-11-20T08:30:00Z");
     }
 }
-
-/// What a form posts: pairs in their order.
-pub type Posted = Form<Vec<(String, String)>>;
