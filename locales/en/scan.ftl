@@ -60,3 +60,6 @@ label-title = Label
 label-sheet = A4 sheet
 role-operator = Operator
 role-regulator = Authority
+verdict-void = The code was voided
+never-void-means = This code was issued and later taken back.
+never-void = Reason: { $reason }

@@ -60,3 +60,6 @@ label-title = 标签
 label-sheet = 整张 A4
 role-operator = 运营方
 role-regulator = 监管方
+verdict-void = 编码已作废
+never-void-means = 这个编码曾经发出，后来被收回。
+never-void = 作废原因：{ $reason }

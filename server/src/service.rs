@@ -3,8 +3,8 @@
 pub mod account;
 pub mod capture;
 pub mod capture_epcis;
-pub mod codes;
 pub mod climate;
+pub mod codes;
 pub mod desk;
 pub mod disclosures;
 pub mod effects;

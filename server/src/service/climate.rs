@@ -58,8 +58,10 @@ pub async fn charts(
     profile: &Profile,
     steps: &[Told],
 ) -> Result<Vec<Chart>, StoreError> {
-    let placed: Vec<(i64, DateTime<Utc>)> =
-        steps.iter().filter_map(|step| Some((step.place_id?, step.time.unwrap_or(step.accepted_at)))).collect();
+    let placed: Vec<(i64, DateTime<Utc>)> = steps
+        .iter()
+        .filter_map(|step| Some((step.place_id?, step.time.unwrap_or(step.accepted_at))))
+        .collect();
     let mut charts = Vec::new();
     for (place, from, to) in stays(&placed) {
         let devices = device::at_place(conn, place).await?;
@@ -73,7 +75,11 @@ pub async fn charts(
             if ids.is_empty() || charts.iter().any(drawn) {
                 continue;
             }
-            let window = Window { from: from - TimeDelta::hours(1), to: to + TimeDelta::hours(1), bucket_s: bucket(from, to) };
+            let window = Window {
+                from: from - TimeDelta::hours(1),
+                to: to + TimeDelta::hours(1),
+                bucket_s: bucket(from, to),
+            };
             let buckets = reading::buckets(conn, &ids, &threshold.metric, window).await?;
             let Some(unit) = buckets.first().map(|bucket| bucket.unit.clone()) else { continue };
             charts.push(Chart {
@@ -84,7 +90,12 @@ pub async fn charts(
                 readings: buckets.iter().map(|bucket| bucket.count).sum(),
                 points: buckets
                     .into_iter()
-                    .map(|bucket| Point { at: bucket.from, min: bucket.min, mean: bucket.mean, max: bucket.max })
+                    .map(|bucket| Point {
+                        at: bucket.from,
+                        min: bucket.min,
+                        mean: bucket.mean,
+                        max: bucket.max,
+                    })
                     .collect(),
                 over: threshold.over,
             });

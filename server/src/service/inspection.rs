@@ -36,7 +36,12 @@ pub struct LotFile {
 }
 
 /// The file of a lot; `None` for a lot that is not there, and for one the member had no part in (404, not 403).
-pub async fn lot_file(store: &Store, profiles: &Profiles, member: &Member, key: &Key) -> Result<Option<LotFile>, StoreError> {
+pub async fn lot_file(
+    store: &Store,
+    profiles: &Profiles,
+    member: &Member,
+    key: &Key,
+) -> Result<Option<LotFile>, StoreError> {
     let mut conn = store.connection().await?;
     let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
     let parties = parties_of(&mut conn, &lot).await?;

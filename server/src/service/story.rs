@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use crate::service::{
     climate::{self, Chart},
+    codes::{self, Found},
     profiles::Profiles,
+    tracing,
 };
 
 /// Lots that one page follows upstream; beyond, the page says that it was cut.
@@ -109,15 +111,46 @@ pub struct Story {
     pub scans: Option<(NaiveDate, i64)>,
 }
 
-/// The story of what `key` names; `None`: never issued here.
-pub async fn tell(store: &Store, profiles: &Profiles, key: &Key) -> Result<Option<Story>, StoreError> {
+/// What a scanned code leads to.
+#[derive(Debug)]
+pub enum Answer {
+    Story(Box<Story>),
+    /// Issued, and taken back.
+    Void(String),
+    NeverIssued,
+}
+
+/// The story of what `key` names: a lot or a single unit by its row, the serial of a pack by arithmetic, what stands on
+/// a pallet by the first lot on it. `master` is that of the serial numbers.
+pub async fn tell(
+    store: &Store,
+    profiles: &Profiles,
+    master: &[u8; 32],
+    key: &Key,
+) -> Result<Answer, StoreError> {
     let mut conn = store.connection().await?;
-    let Some(lot) = lot::by_uri(&mut conn, &key.uri()).await? else { return Ok(None) };
-    of_lot(&mut conn, profiles, lot, &key.uri()).await.map(Some)
+    let known = tracing::lots_named(&mut conn, key).await?.into_iter().next();
+    let lot = match (known, key) {
+        (Some(lot), _) => lot,
+        (None, Key::TradeItem { gtin, serial: Some(serial), .. }) => {
+            match codes::find(&mut conn, master, &gtin.to_string(), serial.as_str()).await? {
+                Found::Lot(lot) => *lot,
+                Found::Void(reason) => return Ok(Answer::Void(reason)),
+                Found::NeverIssued | Found::NoRun => return Ok(Answer::NeverIssued),
+            }
+        }
+        (None, _) => return Ok(Answer::NeverIssued),
+    };
+    Ok(Answer::Story(Box::new(of_lot(&mut conn, profiles, lot, &key.uri()).await?)))
 }
 
 /// The story of `lot`, scanned as `uri` (a serial of it, or itself).
-pub async fn of_lot(conn: &mut Connection, profiles: &Profiles, lot: Lot, uri: &str) -> Result<Story, StoreError> {
+pub async fn of_lot(
+    conn: &mut Connection,
+    profiles: &Profiles,
+    lot: Lot,
+    uri: &str,
+) -> Result<Story, StoreError> {
     let upstream = lot::closure(conn, &[lot.id], true, LOTS_MAX + 1).await?;
     let cut = i64::try_from(upstream.len()).unwrap_or(i64::MAX) > LOTS_MAX;
     let rows = record::of_lots(conn, &upstream, RECORDS_MAX + 1).await?;
@@ -294,13 +327,9 @@ pub async fn count(store: &Store, uri: &str, today: NaiveDate) -> Result<(), Sto
     code::count_scan(&mut conn, uri, month).await
 }
 
-/// Keeps what somebody reported of a code that was issued; `false` for one that was not.
-pub async fn report(store: &Store, key: &Key, text: &str) -> Result<bool, StoreError> {
+/// Keeps what somebody reported of a code.
+pub async fn report(store: &Store, key: &Key, text: &str) -> Result<(), StoreError> {
     let mut conn = store.connection().await?;
-    if lot::by_uri(&mut conn, &key.uri()).await?.is_none() {
-        return Ok(false);
-    }
     let text: String = text.trim().chars().take(PROBLEM_CHARACTERS_MAX).collect();
-    code::report_problem(&mut conn, &key.uri(), &text).await?;
-    Ok(true)
+    code::report_problem(&mut conn, &key.uri(), &text).await
 }

@@ -57,14 +57,18 @@ async fn alerts(
         .alerts
         .iter()
         .map(|alert| {
-            let profile = alert.device_id.and_then(|device| list.profiles.get(&device)).map_or("", String::as_str);
+            let profile =
+                alert.device_id.and_then(|device| list.profiles.get(&device)).map_or("", String::as_str);
             AlertView {
                 id: alert.id,
                 open: alert.cleared_at.is_none(),
                 seen: alert.acknowledged_at.is_some(),
                 name: w.or(&format!("{profile}-threshold-{}", alert.rule), &alert.rule),
                 place: list.places.get(&alert.place_id).map(|place| place_name(w, place)).unwrap_or_default(),
-                party: list.parties.get(&alert.party_id).map_or_else(String::new, |party| party_name(w, profile, party)),
+                party: list
+                    .parties
+                    .get(&alert.party_id)
+                    .map_or_else(String::new, |party| party_name(w, profile, party)),
                 value: format!("{:.1} {}", alert.value, alert.unit),
                 threshold: format!("{:.1} {}", alert.threshold, alert.unit),
                 raised: w.moment(alert.raised_at, None),
@@ -83,7 +87,11 @@ async fn alerts(
     page::html(&AlertsPage { alerts, f })
 }
 
-async fn acknowledge(state: Data<AppState>, member: SignedIn, id: Path<i64>) -> Result<HttpResponse, WebError> {
+async fn acknowledge(
+    state: Data<AppState>,
+    member: SignedIn,
+    id: Path<i64>,
+) -> Result<HttpResponse, WebError> {
     if !inspection::acknowledge(&state.store, &member, *id, Utc::now()).await? {
         return Err(WebError::NotFound);
     }

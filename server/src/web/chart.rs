@@ -38,7 +38,9 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
     let limit = chart.over.filter(|over| *over < most + span);
     let top = limit.map_or(most, |limit| limit.max(most)) + span * 0.1;
     let floor = least - span * 0.1;
-    let seconds = |at: chrono::DateTime<chrono::Utc>| f64::from(i32::try_from((at - first.at).num_seconds()).unwrap_or(i32::MAX));
+    let seconds = |at: chrono::DateTime<chrono::Utc>| {
+        f64::from(i32::try_from((at - first.at).num_seconds()).unwrap_or(i32::MAX))
+    };
     let whole = seconds(last.at).max(1.0);
     let x = |at| LEFT + (WIDTH - LEFT - 8.0) * seconds(at) / whole;
     let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (top - value) / (top - floor);
@@ -70,7 +72,10 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
         line: format!("M{line}"),
         limit: limit.map(|limit| format!("{:.1}", y(limit))),
         limit_label: limit.map(number).unwrap_or_default(),
-        scale: [least, middle, most].into_iter().map(|value| (format!("{:.1}", y(value)), format!("{value:.1}"))).collect(),
+        scale: [least, middle, most]
+            .into_iter()
+            .map(|value| (format!("{:.1}", y(value)), format!("{value:.1}")))
+            .collect(),
         from: w.moment(first.at, None),
         to: w.moment(last.at, None),
     })
@@ -97,9 +102,10 @@ mod tests {
 
     #[test]
     fn a_chart_says_in_words_what_it_draws() {
-        let locales = crate::web::locale::Locales::read(
-            &std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../locales")),
-        )
+        let locales = crate::web::locale::Locales::read(&std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../locales"
+        )))
         .unwrap();
         let words = locales.words(crate::web::locale::Language::En);
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -119,7 +125,11 @@ mod tests {
             over: Some(25.0),
         };
         let drawn = view(&words, &chart, "Bin 1").unwrap();
-        assert!(drawn.sentence.contains("19.0 °C") && drawn.sentence.contains("25.0 °C"), "{}", drawn.sentence);
+        assert!(
+            drawn.sentence.contains("19.0 °C") && drawn.sentence.contains("25.0 °C"),
+            "{}",
+            drawn.sentence
+        );
         assert!(drawn.sentence.contains("180") && drawn.limit.is_some());
         assert_eq!(drawn.line.matches('L').count(), 2);
         assert!(view(&words, &Chart { points: Vec::new(), ..chart }, "Bin 1").is_none());

@@ -3,7 +3,7 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web::{Data, Form, Path, Query, ServiceConfig, get, post},
+    web::{Data, Form, Query, ServiceConfig, get, post},
 };
 use askama::Template;
 use chrono::Utc;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use trace::gs1::{DigitalLink, Key};
 
 use crate::{
-    service::story::{self, Story, Told},
+    service::story::{self, Answer, Story, Told},
     web::{
         AppState, WebError,
         caller::{self, MaybeSignedIn},
@@ -100,6 +100,8 @@ const SERIAL_CHARACTERS: usize = 17;
 struct NeverPage {
     f: Frame,
     typed: String,
+    /// Why the code was taken back, if it once was ours.
+    void: Option<String>,
 }
 
 #[derive(Template)]
@@ -153,28 +155,31 @@ pub struct ProofView {
     pub jti: Option<String>,
 }
 
-async fn scan(
-    request: HttpRequest,
-    state: Data<AppState>,
-    path: Path<String>,
-) -> Result<HttpResponse, WebError> {
-    drop(path);
+async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, WebError> {
     let member = caller::member(&request).await?;
-    let key = request.path().parse_key();
-    let told = match &key {
-        Some(key) => story::tell(&state.store, &state.profiles, key).await?,
-        None => None,
+    let key = key_of_path(request.path());
+    let answer = match &key {
+        Some(key) => story::tell(&state.store, &state.profiles, &state.serial_master, key).await?,
+        None => Answer::NeverIssued,
     };
-    if let (Some(key), Some(told)) = (&key, &told)
-        && let Some(answer) = machine::answer(&request, &state, key, told)
-    {
+    let (key, told) = match (key, answer) {
+        (Some(key), Answer::Story(told)) => (key, told),
+        (_, other) => {
+            let page = NeverPage {
+                f: Frame::new(&request, member),
+                typed: request.path().trim_start_matches('/').to_owned(),
+                void: match other {
+                    Answer::Void(reason) => Some(reason),
+                    Answer::Story(_) | Answer::NeverIssued => None,
+                },
+            };
+            return page::html_with(StatusCode::NOT_FOUND, &page);
+        }
+    };
+    if let Some(answer) = machine::answer(&request, &state, &key, &told) {
         return Ok(answer);
     }
     let frame = Frame::new(&request, member);
-    let (Some(key), Some(told)) = (key, told) else {
-        let page = NeverPage { f: frame, typed: request.path().trim_start_matches('/').to_owned() };
-        return page::html_with(StatusCode::NOT_FOUND, &page);
-    };
     if frame.member.is_none() {
         // A scan that could not be counted is still a scan.
         if let Err(error) = story::count(&state.store, &key.uri(), Utc::now().date_naive()).await {
@@ -183,16 +188,6 @@ async fn scan(
     }
     let s = view(&frame.w, &state, &key, &told);
     public(page::html(&ScanPage { f: frame, s })?)
-}
-
-trait ParseKey {
-    fn parse_key(&self) -> Option<Key>;
-}
-
-impl ParseKey for str {
-    fn parse_key(&self) -> Option<Key> {
-        key_of_path(self)
-    }
 }
 
 fn public(mut response: HttpResponse) -> Result<HttpResponse, WebError> {
@@ -241,7 +236,11 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
             .charts
             .iter()
             .filter_map(|chart| {
-                let place = story.chart_places.get(&chart.place).map(|place| place_name(w, place)).unwrap_or_default();
+                let place = story
+                    .chart_places
+                    .get(&chart.place)
+                    .map(|place| place_name(w, place))
+                    .unwrap_or_default();
                 chart::view(w, chart, &place)
             })
             .collect(),
@@ -362,13 +361,18 @@ async fn report(
     form: Form<Reported>,
     member: MaybeSignedIn,
 ) -> Result<HttpResponse, WebError> {
-    let key = form.path.parse_key().ok_or(WebError::NotFound)?;
+    let key = key_of_path(&form.path).ok_or(WebError::NotFound)?;
     if form.text.trim().is_empty() {
         return Err(WebError::BadRequest("the report is empty"));
     }
-    if !story::report(&state.store, &key, &form.text).await? {
+    // Only what was issued can have a problem that concerns us.
+    if matches!(
+        story::tell(&state.store, &state.profiles, &state.serial_master, &key).await?,
+        Answer::NeverIssued
+    ) {
         return Err(WebError::NotFound);
     }
+    story::report(&state.store, &key, &form.text).await?;
     page::html(&ReportedPage { f: Frame::new(&request, member.0), path: key.path() })
 }
 

@@ -6,11 +6,14 @@ use actix_web::{
     web::{Data, Form, Path, Query, ServiceConfig, get, post},
 };
 use askama::Template;
-use uuid::Uuid;
 use trace::profile::{Field, Kind, Profile, Refusal, Step, form};
+use uuid::Uuid;
 
 use crate::{
-    service::{capture::CaptureError, desk::{self, Options}},
+    service::{
+        capture::CaptureError,
+        desk::{self, Options},
+    },
     web::{
         AppState, WebError,
         caller::SignedIn,
@@ -26,9 +29,7 @@ use crate::{
 const WALL_CLOCK_OFFSET: &str = "+08:00";
 
 pub fn routes(routes: &mut ServiceConfig) {
-    routes
-        .route("/work/{profile}/{step}", get().to(blank))
-        .route("/work/{profile}/{step}", post().to(take));
+    routes.route("/work/{profile}/{step}", get().to(blank)).route("/work/{profile}/{step}", post().to(take));
 }
 
 /// How a field is asked for.
@@ -106,7 +107,11 @@ async fn take(
 /// The receipt, with the rules that only warn.
 fn receipt_path(jti: Uuid, warnings: &[Refusal]) -> String {
     let rules: Vec<&str> = warnings.iter().take(8).map(|warning| warning.rule).collect();
-    if rules.is_empty() { format!("/receipts/{jti}") } else { format!("/receipts/{jti}?warned={}", rules.join(",")) }
+    if rules.is_empty() {
+        format!("/receipts/{jti}")
+    } else {
+        format!("/receipts/{jti}?warned={}", rules.join(","))
+    }
 }
 
 /// The form's own idempotency key: sent twice, it is one record.
