@@ -178,10 +178,11 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let ledger = || Arc::clone(&state.ledger);
     let witnesses = jobs::witnesses::run(ledger(), http.clone(), seconds(cadence.witness_interval_s));
     let roster = jobs::roster::run(ledger(), Arc::clone(&state.keys), seconds(cadence.roster_interval_s));
+    let strict_check = jobs::strict_check::run(state.store.clone());
     let sequencer = jobs::sequencer::run(ledger(), http, interval, vouched);
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        ((), ()) = async { tokio::join!(witnesses, roster) } => StartError::Policy("the jobs ended".to_owned()),
+        ((), (), ()) = async { tokio::join!(witnesses, roster, strict_check) } => StartError::Policy("the jobs ended".to_owned()),
     }
 }
 

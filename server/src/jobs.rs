@@ -3,4 +3,5 @@
 
 pub mod roster;
 pub mod sequencer;
+pub mod strict_check;
 pub mod witnesses;

@@ -1,15 +1,18 @@
 //! Use cases: authorise → rules → one transaction. Nothing here knows HTTP.
 
 pub mod account;
+pub mod alerts;
 pub mod capture;
 pub mod capture_epcis;
 pub mod climate;
 pub mod codes;
 pub mod desk;
+pub mod devices;
 pub mod disclosures;
 pub mod effects;
 pub mod fsck;
 pub mod inspection;
+pub mod intake;
 pub mod keys;
 pub mod ledger;
 pub mod linkset;

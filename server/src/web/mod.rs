@@ -14,6 +14,7 @@ pub mod locale;
 pub mod log;
 pub mod lot;
 pub mod machine;
+pub mod packs;
 pub mod page;
 pub mod registry;
 pub mod regulator;
@@ -55,6 +56,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(account::routes);
     routes.configure(registry::routes);
     routes.configure(steps::routes);
+    routes.configure(packs::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);
     routes.configure(events::routes);

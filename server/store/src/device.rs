@@ -104,3 +104,14 @@ pub async fn pack_keys(conn: &mut Connection) -> Result<Vec<(Vec<u8>, Option<i64
         .load(conn)
         .await?)
 }
+
+/// A device by its row, with its party's slug.
+pub async fn by_id(conn: &mut Connection, id: i64) -> Result<Option<(String, Device)>, StoreError> {
+    Ok(device::table
+        .inner_join(party::table.on(party::id.eq(device::party_id)))
+        .filter(device::id.eq(id))
+        .select((party::slug, Device::as_select()))
+        .first(conn)
+        .await
+        .optional()?)
+}

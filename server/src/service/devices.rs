@@ -1,0 +1,251 @@
+//! Registering devices and gateways, the gateways' register, and what devices last measured.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{
+    Connection, Store, StoreError,
+    device::{Device, NewDevice},
+    party::Party,
+    reading::Reading,
+};
+use trace::{
+    b64,
+    hash::{Hash, sha256},
+    keys::{Custody, KeyRole, Kid, PublicKey},
+    pack::{
+        DeviceName,
+        carriage::{BATCH_BYTES_MAX, ITEMS_MAX, PAYLOAD_BYTES_MAX},
+        device::party_base_name,
+    },
+};
+use uuid::Uuid;
+
+use crate::service::{
+    keys::{HeldKey, Keys, KeysError, NewKey, fresh_seed},
+    profiles::Profiles,
+};
+
+/// Older readings are not offered to pre-fill a form.
+const LATEST_WITHIN: TimeDelta = TimeDelta::days(30);
+
+/// A device as its keeper states it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceForm {
+    pub party: String,
+    pub device: String,
+    pub kind: String,
+    pub profile: String,
+    pub format: Format,
+    pub signing: Signing,
+    #[serde(default)]
+    pub repeats: Repeats,
+    /// Slug of a place of the party.
+    pub place: String,
+    /// Format `json`: its members to SenML names.
+    pub map: Option<Value>,
+    /// The device's own key; required where the device signs.
+    pub key: Option<KeyForm>,
+}
+
+/// A key that its holder keeps, with the proof of possession over the enrolment `jti`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyForm {
+    pub jti: Uuid,
+    /// 32 bytes, base64url.
+    pub public: Hash,
+    pub custody: Custody,
+    pub pop: String,
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal),+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+        pub enum $name { $($(#[$of])* #[serde(rename = $word)] $variant),+ }
+        impl $name {
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+words!(/// How a device writes its readings.
+    Format { Cose = "cose", SenmlJson = "senml+json", SenmlCbor = "senml+cbor", Chirpstack = "chirpstack", Json = "json" });
+words!(/// Who signs a device's packs.
+    Signing { Device = "device", Gateway = "gateway" });
+words!(/// What two equal messages without time or counter mean.
+    #[derive(Default)]
+    Repeats { #[default] Merge = "merge", Keep = "keep" });
+
+/// What is told once and never again.
+#[derive(Debug, Serialize)]
+pub struct Registered {
+    pub party: String,
+    pub device: String,
+    /// The MQTT password; only its hash is kept.
+    pub token: String,
+    pub kid: Option<Kid>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error("refused: {field} by {rule}")]
+    Refused { field: &'static str, rule: &'static str },
+    #[error("the caller keeps no such party")]
+    NotYours,
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const fn refused(field: &'static str, rule: &'static str) -> DeviceError {
+    DeviceError::Refused { field, rule }
+}
+
+/// Registers a device for a party: by that party itself or by the operator.
+pub async fn register(
+    store: &Store,
+    keys: &Keys,
+    profiles: &Profiles,
+    pen: u32,
+    caller: &Party,
+    form: &DeviceForm,
+) -> Result<Registered, DeviceError> {
+    let name = DeviceName::new(&form.party, &form.device).map_err(|_| refused("device", "name"))?;
+    let mut transaction = store.begin().await?;
+    let party = store::party::by_slug(&mut transaction, &form.party).await?.ok_or(DeviceError::NotYours)?;
+    if party.id != caller.id && caller.role != "operator" {
+        return Err(DeviceError::NotYours);
+    }
+    let profile = profiles.by_id(&form.profile).ok_or(refused("profile", "unknown"))?;
+    if !profile.device_kinds().contains(&form.kind) {
+        return Err(refused("kind", "unknown"));
+    }
+    let signs_itself = form.signing == Signing::Device;
+    if signs_itself != (form.format == Format::Cose) || signs_itself != form.key.is_some() {
+        return Err(refused("signing", "format"));
+    }
+    let place = store::party::place_by_slug(&mut transaction, party.id, &form.place)
+        .await?
+        .ok_or(refused("place", "unknown"))?;
+    let token = b64::url(fresh_seed()?.as_slice());
+    let token_hash = sha256(token.as_bytes());
+    let new = NewDevice {
+        party_id: party.id,
+        name: name.device(),
+        kind: &form.kind,
+        profile: &form.profile,
+        format: form.format.as_str(),
+        signing: form.signing.as_str(),
+        repeats: form.repeats.as_str(),
+        token_hash: token_hash.as_bytes(),
+        place_id: place.id,
+        mapping: form.map.as_ref(),
+    };
+    let device = store::device::insert(&mut transaction, &new).await.map_err(name_taken)?;
+    let kid = match &form.key {
+        None => None,
+        Some(held) => {
+            let base_name = name.base_name(pen);
+            Some(enrol(&mut transaction, keys, &party, Some(device.id), base_name, held).await?)
+        }
+    };
+    transaction.commit().await?;
+    Ok(Registered { party: form.party.clone(), device: form.device.clone(), token, kid })
+}
+
+fn name_taken(error: StoreError) -> DeviceError {
+    match error.constraint() {
+        Some("device_party_id_name_key") => refused("device", "taken"),
+        _ => error.into(),
+    }
+}
+
+/// Enrols a gateway's pack key for the party whose gateway it is; an operator's carries every party's devices.
+pub async fn enrol_gateway(
+    store: &Store,
+    keys: &Keys,
+    pen: u32,
+    party: &Party,
+    held: &KeyForm,
+) -> Result<Kid, DeviceError> {
+    let base_name = match party.role.as_str() {
+        "operator" => format!("urn:dev:org:{pen}-"),
+        _ => party_base_name(pen, &party.slug),
+    };
+    let mut transaction = store.begin().await?;
+    let kid = enrol(&mut transaction, keys, party, None, base_name, held).await?;
+    transaction.commit().await?;
+    Ok(kid)
+}
+
+async fn enrol(
+    conn: &mut Connection,
+    keys: &Keys,
+    party: &Party,
+    device_id: Option<i64>,
+    base_name: String,
+    held: &KeyForm,
+) -> Result<Kid, DeviceError> {
+    let public = PublicKey::from_bytes(held.public.as_bytes()).map_err(KeysError::from)?;
+    let new = NewKey { party, role: KeyRole::Pack, device_id, base_name: Some(base_name), replaces: None };
+    let held = HeldKey { jti: held.jti, public, custody: held.custody, pop: held.pop.clone() };
+    Ok(keys.enrol_held(conn, &new, &held).await?)
+}
+
+/// The register that gateways keep, and its entity tag: equal content has an equal tag.
+pub async fn gateway_register(conn: &mut Connection) -> Result<(String, String), StoreError> {
+    let keys = store::device::pack_keys(conn).await?;
+    let kid_of = |device_id: Option<i64>| {
+        let own = keys.iter().filter(move |(_, of)| *of == device_id);
+        own.map(|(kid, _)| b64::url(kid))
+    };
+    let gateways: Vec<String> = kid_of(None).collect();
+    let devices = store::device::all(conn).await?;
+    let devices: Vec<Value> =
+        devices.iter().map(|(party, device)| row(party, device, kid_of(Some(device.id)).next())).collect();
+    let register = json!({
+        "gateways": gateways,
+        "devices": devices,
+        "limits": {
+            "payload_bytes": PAYLOAD_BYTES_MAX,
+            "batch_items": ITEMS_MAX,
+            "batch_bytes": BATCH_BYTES_MAX,
+        },
+    })
+    .to_string();
+    let tag = format!("\"{}\"", sha256(register.as_bytes()));
+    Ok((register, tag))
+}
+
+fn row(party: &str, device: &Device, kid: Option<String>) -> Value {
+    let mut row = json!({
+        "party": party,
+        "device": device.name,
+        "format": device.format,
+        "signing": device.signing,
+        "kid": kid,
+        "token_sha256": b64::url(&device.token_hash),
+        "repeats": device.repeats,
+    });
+    if let (Some(map), Some(members)) = (&device.mapping, row.as_object_mut()) {
+        members.insert("map".to_owned(), map.clone());
+    }
+    row
+}
+
+/// What the devices at a place last measured, newest of each name: a weighbridge form starts with it.
+pub async fn latest_at(
+    conn: &mut Connection,
+    place_id: i64,
+    now: DateTime<Utc>,
+) -> Result<Vec<Reading>, StoreError> {
+    let devices = store::device::at_place(conn, place_id).await?;
+    let ids: Vec<i64> = devices.iter().map(|device| device.id).collect();
+    store::reading::latest(conn, &ids, now - LATEST_WITHIN).await
+}

@@ -1,0 +1,273 @@
+//! Packs from the gateways: judge → one transaction of packs, readings, alerts and dead letters → strict check → leaf.
+//!
+//! A gateway is not trusted: every signature is verified here. What can't be accepted becomes a dead letter with its
+//! reason in the same transaction, so that it neither vanishes nor blocks what follows.
+
+mod judge;
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use store::{
+    Connection, Store, StoreError,
+    alert::NewAlert,
+    dead_letter::NewDeadLetter,
+    device::Device,
+    key::Key,
+    pack::{Pack, PackKey},
+};
+use trace::{
+    hash::{Hash, sha256},
+    keys::PublicKey,
+    pack::{
+        Frame, Topic,
+        carriage::{Body, Item, Outcome},
+        verify_batch,
+    },
+};
+
+use crate::service::{alerts, profiles::Profiles};
+pub use judge::Reason;
+use judge::{Candidate, Judged};
+
+/// Packs whose strict check one transaction does.
+const STRICT_BATCH: i64 = 500;
+
+/// What judging a batch needs to know, read once for it.
+struct Known {
+    devices: HashMap<(String, String), Device>,
+    parties: HashMap<String, i64>,
+    keys: HashMap<Hash, Key>,
+    operators: HashSet<i64>,
+    pen: u32,
+}
+
+/// Takes a batch in, durably: when this returns `Ok`, each item may be acknowledged.
+pub async fn take(
+    store: &Store,
+    profiles: &Profiles,
+    pen: u32,
+    items: &[Item<'_>],
+    now: DateTime<Utc>,
+) -> Result<Vec<Outcome>, StoreError> {
+    let known = read_known(&mut *store.connection().await?, pen, items).await?;
+    let mut judged: Vec<Judged<'_>> = items.iter().map(|item| known.judge(item, now)).collect();
+    refuse_bad_signatures(&mut judged);
+
+    let mut transaction = store.begin().await?;
+    settle(&mut transaction, &mut judged).await?;
+    let stored: Vec<&Candidate<'_>> = judged.iter().filter_map(Judged::stored).collect();
+    let readings: Vec<_> = stored.iter().flat_map(|candidate| candidate.readings.iter().cloned()).collect();
+    store::reading::insert(&mut transaction, &readings).await?;
+    let packs: Vec<alerts::Measured<'_>> = stored
+        .iter()
+        .filter(|candidate| candidate.mark.is_none())
+        .map(|candidate| alerts::Measured { device: candidate.device, readings: &candidate.readings })
+        .collect();
+    alerts::watch(&mut transaction, profiles, &packs).await?;
+    write_dead_letters(&mut transaction, &known, items, &judged, now).await?;
+    transaction.commit().await?;
+    Ok(judged.iter().map(Judged::outcome).collect())
+}
+
+async fn read_known(conn: &mut Connection, pen: u32, items: &[Item<'_>]) -> Result<Known, StoreError> {
+    let mut slugs: HashSet<String> = HashSet::new();
+    let mut kids: HashSet<Hash> = HashSet::new();
+    for item in items {
+        if let Ok(topic) = item.topic.parse::<Topic>() {
+            slugs.insert(topic.device.party().to_owned());
+        }
+        if let Body::Bytes(bytes) = item.body
+            && let Ok(frame) = Frame::parse(bytes)
+        {
+            kids.insert(frame.kid);
+        }
+    }
+    let slugs: Vec<String> = slugs.into_iter().collect();
+    let kids: Vec<Vec<u8>> = kids.into_iter().map(|kid| kid.as_bytes().to_vec()).collect();
+    let mut parties = HashMap::new();
+    for slug in &slugs {
+        if let Some(party) = store::party::by_slug(conn, slug).await? {
+            parties.insert(slug.clone(), party.id);
+        }
+    }
+    let devices = store::device::of_parties(conn, &slugs).await?;
+    let keys = store::key::by_kids(conn, &kids).await?;
+    let operators = store::party::with_roles(conn, &["operator".to_owned()], 100).await?;
+    Ok(Known {
+        devices: devices.into_iter().map(|(slug, device)| ((slug, device.name.clone()), device)).collect(),
+        parties,
+        keys: keys.into_iter().filter_map(|key| Some((Hash::from_slice(&key.kid)?, key))).collect(),
+        operators: operators.into_iter().map(|party| party.id).collect(),
+        pen,
+    })
+}
+
+/// One pass for the whole batch; only if it fails, one by one to learn which.
+fn refuse_bad_signatures(judged: &mut [Judged<'_>]) {
+    let signed: Vec<(Frame<'_>, &PublicKey)> = judged
+        .iter()
+        .filter_map(|judged| judged.stored().map(|candidate| (candidate.frame, &candidate.public)))
+        .collect();
+    if verify_batch(&signed) {
+        return;
+    }
+    for judged in judged {
+        let passes = judged.stored().is_none_or(|c| c.frame.verify(&c.public).is_ok());
+        if !passes {
+            judged.refuse(Reason::Signature);
+        }
+    }
+}
+
+/// Writes the packs that are new; tells duplicates and equivocations apart from them.
+async fn settle(conn: &mut Connection, judged: &mut [Judged<'_>]) -> Result<(), StoreError> {
+    let mut first: HashMap<PackKey, Pack> = HashMap::new();
+    let mut order = Vec::new();
+    for candidate in judged.iter().filter_map(Judged::stored) {
+        let key = candidate.key();
+        if !first.contains_key(&key) {
+            order.push(key.clone());
+            first.insert(key, candidate.pack());
+        }
+    }
+    // Ascending keys, so that two batches with the same packs wait for one another instead of deadlocking.
+    order.sort_by(|a, b| (a.device_id, &a.cti).cmp(&(b.device_id, &b.cti)));
+    let packs: Vec<Pack> = order.iter().filter_map(|key| first.get(key).cloned()).collect();
+    let new: Vec<PackKey> = store::pack::insert_new(conn, &packs).await?;
+    store::pack::queue_strict_checks(conn, &new).await?;
+
+    let mut new: HashSet<PackKey> = new.into_iter().collect();
+    let old: Vec<PackKey> = order.into_iter().filter(|key| !new.contains(key)).collect();
+    let mut entries: HashMap<PackKey, Vec<u8>> =
+        store::pack::entries(conn, &old).await?.into_iter().collect();
+    entries.extend(
+        first
+            .iter()
+            .map(|(key, pack)| (key.clone(), pack.entry.clone()))
+            .filter(|(key, _)| new.contains(key)),
+    );
+    for judged in judged {
+        let Some(candidate) = judged.stored() else { continue };
+        let key = candidate.key();
+        // The first of its key in this batch is the one that was written.
+        if new.remove(&key) {
+            continue;
+        }
+        let is_same = entries.get(&key).is_some_and(|entry| entry == candidate.frame.entry().as_bytes());
+        if is_same || candidate.by_gateway {
+            judged.is_duplicate();
+        } else {
+            raise(conn, candidate.device, "equivocation", candidate.received_at).await?;
+            judged.refuse(Reason::Equivocation);
+        }
+    }
+    Ok(())
+}
+
+async fn raise(
+    conn: &mut Connection,
+    device: &Device,
+    rule: &str,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let alert = NewAlert {
+        party_id: device.party_id,
+        place_id: device.place_id,
+        device_id: device.id,
+        rule,
+        metric: "",
+        unit: "",
+        threshold: 0.0,
+        value: 0.0,
+        raised_at: at,
+        lots: &[],
+    };
+    store::alert::raise(conn, &alert).await?;
+    tracing::warn!(device_id = device.id, rule, "a signer's packs do not hold");
+    Ok(())
+}
+
+async fn write_dead_letters(
+    conn: &mut Connection,
+    known: &Known,
+    items: &[Item<'_>],
+    judged: &[Judged<'_>],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let letters: Vec<NewDeadLetter> = items
+        .iter()
+        .zip(judged)
+        .filter_map(|(item, judged)| Some(known.dead_letter(item, judged.reason()?, now)))
+        .collect();
+    store::dead_letter::insert(conn, &letters).await
+}
+
+impl Known {
+    fn dead_letter(&self, item: &Item<'_>, reason: Reason, now: DateTime<Utc>) -> NewDeadLetter {
+        let party = item.topic.parse::<Topic>().ok();
+        let party_id = party.and_then(|topic| self.parties.get(topic.device.party()).copied());
+        let (payload, size, digest) = match item.body {
+            Body::Bytes(bytes) => {
+                let size = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+                (Some(bytes.to_vec()), size, sha256(bytes))
+            }
+            Body::Oversize { size, sha256 } => (None, i32::try_from(size).unwrap_or(i32::MAX), sha256),
+        };
+        NewDeadLetter {
+            party_id,
+            // A NUL is the one character that Postgres can't keep.
+            topic: item.topic.replace('\0', "\u{fffd}"),
+            received_at: judge::arrival(item.received_ms, now),
+            reason: reason.as_str().to_owned(),
+            payload,
+            size,
+            sha256: digest.as_bytes().to_vec(),
+        }
+    }
+}
+
+/// Checks strictly what a passed batch let in, and queues the leaves of what holds. Returns how many were checked.
+///
+/// A crash before the commit leaves the checks due; nothing is queued twice.
+pub async fn check_strictly(store: &Store) -> Result<usize, StoreError> {
+    let mut transaction = store.begin().await?;
+    let due = store::pack::take_strict_checks(&mut transaction, STRICT_BATCH).await?;
+    let kids: HashSet<Vec<u8>> = due.iter().map(|pack| pack.kid.clone()).collect();
+    let keys = store::key::by_kids(&mut transaction, &kids.into_iter().collect::<Vec<_>>()).await?;
+    let keys: HashMap<Vec<u8>, PublicKey> = keys
+        .into_iter()
+        .filter_map(|key| Some((key.kid, PublicKey::from_bytes(&key.public).ok()?)))
+        .collect();
+    let holds = |pack: &Pack| {
+        let frame = Frame::parse(&pack.bytes).ok();
+        let key = keys.get(&pack.kid);
+        frame.zip(key).is_some_and(|(frame, key)| frame.verify(key).is_ok())
+    };
+    let (good, bad): (Vec<&Pack>, Vec<&Pack>) = due.iter().partition(|pack| holds(pack));
+    let entries: Vec<Vec<u8>> = good.into_iter().map(|pack| pack.entry.clone()).collect();
+    if !entries.is_empty() {
+        store::ledger::queue_all(&mut transaction, &entries).await?;
+    }
+    for pack in bad {
+        refuse_stored(&mut transaction, pack).await?;
+    }
+    transaction.commit().await?;
+    Ok(due.len())
+}
+
+/// A pack that only a batch let through: it stays as evidence, gets no leaf, and its signer an alert.
+async fn refuse_stored(conn: &mut Connection, pack: &Pack) -> Result<(), StoreError> {
+    let Some((party, device)) = store::device::by_id(conn, pack.device_id).await? else { return Ok(()) };
+    let letter = NewDeadLetter {
+        party_id: Some(device.party_id),
+        topic: format!("suyuan/v1/{party}/{}/up", device.name),
+        received_at: pack.received_at,
+        reason: Reason::Signature.as_str().to_owned(),
+        payload: Some(pack.bytes.clone()),
+        size: i32::try_from(pack.bytes.len()).unwrap_or(i32::MAX),
+        sha256: sha256(&pack.bytes).as_bytes().to_vec(),
+    };
+    store::dead_letter::insert(conn, &[letter]).await?;
+    raise(conn, &device, "signature", pack.received_at).await
+}

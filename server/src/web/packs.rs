@@ -1,0 +1,167 @@
+//! The gateways' door, devices, alerts and dead letters over REST.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Bytes, Data, Json, PayloadConfig, ServiceConfig, get, post, resource},
+};
+use chrono::Utc;
+use serde_json::{Value, json};
+use store::party::Party;
+use trace::{
+    b64,
+    pack::carriage::{BATCH_BYTES_MAX, CONTENT_TYPE, CarriageError, read_items, write_outcomes},
+};
+
+use crate::{
+    service::{
+        alerts,
+        devices::{self, DeviceError, DeviceForm, KeyForm},
+        intake,
+        keys::KeysError,
+    },
+    web::{
+        AppState, WebError,
+        caller::{Bearer, member},
+        error::FieldError,
+    },
+};
+
+/// Token scope of a gateway.
+const GATEWAY: &str = "gateway";
+/// Token scope of a program that registers devices.
+const REGISTRY: &str = "registry";
+const DEAD_LETTERS_MAX: i64 = 200;
+
+pub fn routes(routes: &mut ServiceConfig) {
+    let packs =
+        resource("/api/v1/packs").app_data(PayloadConfig::new(BATCH_BYTES_MAX)).route(post().to(take));
+    routes
+        .service(packs)
+        .route("/api/v1/gateway/register", get().to(register))
+        .route("/api/v1/gateways", post().to(enrol_gateway))
+        .route("/api/v1/devices", post().to(register_device))
+        .route("/api/v1/alerts", get().to(list_alerts))
+        .route("/api/v1/dead-letters", get().to(list_dead_letters));
+}
+
+async fn take(
+    state: Data<AppState>,
+    caller: Bearer,
+    request: HttpRequest,
+    body: Bytes,
+) -> Result<HttpResponse, WebError> {
+    caller.require(GATEWAY)?;
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type != Some(CONTENT_TYPE) {
+        return Err(WebError::MediaType);
+    }
+    let items = read_items(&body).map_err(|error| match error {
+        CarriageError::TooMany => WebError::TooLarge,
+        CarriageError::Malformed => WebError::BadRequest("the body is not a CBOR sequence of items"),
+    })?;
+    let pen = state.config.identifiers.pen;
+    let outcomes = intake::take(&state.store, &state.profiles, pen, &items, Utc::now()).await?;
+    Ok(HttpResponse::Ok().content_type("application/cbor").body(write_outcomes(&outcomes)))
+}
+
+async fn register(
+    state: Data<AppState>,
+    caller: Bearer,
+    request: HttpRequest,
+) -> Result<HttpResponse, WebError> {
+    caller.require(GATEWAY)?;
+    let (register, tag) = devices::gateway_register(&mut *state.store.connection().await?).await?;
+    let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if known == Some(tag.as_str()) {
+        return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish());
+    }
+    Ok(HttpResponse::Ok()
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
+        .content_type("application/json")
+        .body(register))
+}
+
+async fn enrol_gateway(
+    state: Data<AppState>,
+    caller: Bearer,
+    form: Json<KeyForm>,
+) -> Result<HttpResponse, WebError> {
+    let program = caller.require(GATEWAY)?;
+    let pen = state.config.identifiers.pen;
+    let kid = devices::enrol_gateway(&state.store, &state.keys, pen, &program.party, &form).await?;
+    Ok(HttpResponse::Created().json(json!({ "kid": kid })))
+}
+
+async fn register_device(
+    state: Data<AppState>,
+    request: HttpRequest,
+    form: Json<DeviceForm>,
+) -> Result<HttpResponse, WebError> {
+    let party = caller_party(&request).await?;
+    let pen = state.config.identifiers.pen;
+    let registered =
+        devices::register(&state.store, &state.keys, &state.profiles, pen, &party, &form).await?;
+    Ok(HttpResponse::Created().insert_header((header::CACHE_CONTROL, "no-store")).json(registered))
+}
+
+async fn list_alerts(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, WebError> {
+    let party = caller_party(&request).await?;
+    let alerts = alerts::visible_to(&mut *state.store.connection().await?, &party).await?;
+    let rows: Vec<Value> = alerts
+        .iter()
+        .map(|alert| {
+            json!({
+                "id": alert.id, "rule": alert.rule, "metric": alert.metric, "unit": alert.unit,
+                "threshold": alert.threshold, "value": alert.value, "raised_at": alert.raised_at,
+                "acknowledged_at": alert.acknowledged_at, "cleared_at": alert.cleared_at,
+                "cleared_value": alert.cleared_value, "lots": alert.lots,
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "alerts": rows })))
+}
+
+async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, WebError> {
+    let party = caller_party(&request).await?;
+    let conn = &mut *state.store.connection().await?;
+    let letters = store::dead_letter::newest(conn, alerts::scope_of(&party), DEAD_LETTERS_MAX).await?;
+    let rows: Vec<Value> = letters
+        .iter()
+        .map(|letter| {
+            json!({
+                "id": letter.id, "topic": letter.topic, "received_at": letter.received_at,
+                "reason": letter.reason, "size": letter.size, "sha256": b64::url(&letter.sha256),
+                "payload": letter.payload.as_deref().map(b64::url),
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "dead_letters": rows })))
+}
+
+/// The party that asks: by a token that may register, or by a session.
+async fn caller_party(request: &HttpRequest) -> Result<Party, WebError> {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        let caller = <Bearer as actix_web::FromRequest>::extract(request).await?;
+        return Ok(caller.require(REGISTRY)?.party.clone());
+    }
+    Ok(member(request).await?.ok_or(WebError::SignInNeeded)?.party)
+}
+
+impl From<DeviceError> for WebError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Refused { field, rule } => {
+                Self::Refused(vec![FieldError::new(field, rule, Vec::new())])
+            }
+            DeviceError::NotYours => Self::NotFound,
+            DeviceError::Keys(KeysError::Known) => Self::Conflict("the key is enrolled already"),
+            DeviceError::Keys(KeysError::Possession(_) | KeysError::Key(_)) => {
+                Self::BadRequest("the proof of possession does not hold")
+            }
+            DeviceError::Keys(error) => Self::internal(error),
+            DeviceError::Store(error) => error.into(),
+        }
+    }
+}
