@@ -22,15 +22,15 @@ use crate::{
     },
     web::{
         AppState, WebError,
-        caller::{Bearer, member},
+        caller::{Bearer, SignedIn, member},
         error::FieldError,
     },
 };
 
 /// Token scope of a gateway.
 const GATEWAY: &str = "gateway";
-/// Token scope of a program that registers devices.
-const REGISTRY: &str = "registry";
+/// Token scope of a program that reads what its party may.
+const READ: &str = "read";
 const DEAD_LETTERS_MAX: i64 = 200;
 
 pub fn routes(routes: &mut ServiceConfig) {
@@ -96,13 +96,12 @@ async fn enrol_gateway(
 
 async fn register_device(
     state: Data<AppState>,
-    request: HttpRequest,
+    member: SignedIn,
     form: Json<DeviceForm>,
 ) -> Result<HttpResponse, WebError> {
-    let party = caller_party(&request).await?;
     let pen = state.config.identifiers.pen;
     let registered =
-        devices::register(&state.store, &state.keys, &state.profiles, pen, &party, &form).await?;
+        devices::register(&state.store, &state.keys, &state.profiles, pen, &member.party, &form).await?;
     Ok(HttpResponse::Created().insert_header((header::CACHE_CONTROL, "no-store")).json(registered))
 }
 
@@ -140,11 +139,11 @@ async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Resul
     Ok(HttpResponse::Ok().json(json!({ "dead_letters": rows })))
 }
 
-/// The party that asks: by a token that may register, or by a session.
+/// The party that asks: by a token that may read, or by a session.
 async fn caller_party(request: &HttpRequest) -> Result<Party, WebError> {
     if request.headers().contains_key(header::AUTHORIZATION) {
         let caller = <Bearer as actix_web::FromRequest>::extract(request).await?;
-        return Ok(caller.require(REGISTRY)?.party.clone());
+        return Ok(caller.require(READ)?.party.clone());
     }
     Ok(member(request).await?.ok_or(WebError::SignInNeeded)?.party)
 }

@@ -1,0 +1,301 @@
+//! Packs against a real database: stored once, told apart, alerted on, and in the queue only after the strict check.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test says what it expects by failing"
+)]
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use server::service::{
+    devices::{self, DeviceForm, KeyForm},
+    intake,
+    keys::Keys,
+    profiles::Profiles,
+};
+use store::{Connection, Store, alert, dead_letter, party};
+use trace::{
+    hash::{Hash, sha256},
+    keys::{Custody, SecretKey},
+    pack::{
+        self,
+        carriage::{Body, Item, Outcome, Status},
+        senml::{Number, Reading, Value, write_cbor},
+    },
+    record::statement::{Possession, prove_possession},
+};
+use uuid::Uuid;
+
+const PEN: u32 = 32473;
+const NOW_S: i64 = 1_795_000_000;
+
+struct World {
+    store: Store,
+    keys: Keys,
+    profiles: Profiles,
+    depot: party::Party,
+    place: party::Place,
+    gateway: SecretKey,
+}
+
+async fn database(name: &str) -> Option<String> {
+    let Ok(admin) = std::env::var("TEST_DATABASE_URL") else {
+        eprintln!("SKIPPED: TEST_DATABASE_URL is not set");
+        return None;
+    };
+    let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(&format!("drop database if exists {name} with (force)")).await.unwrap();
+    client.batch_execute(&format!("create database {name}")).await.unwrap();
+    let (server, _) = admin.rsplit_once('/').unwrap();
+    Some(format!("{server}/{name}"))
+}
+
+async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
+    let iss = format!("https://id.gs1.org/417/{pgln}");
+    let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
+    let new = party::NewParty { slug, role, iss: &iss, name, county, company_prefix, person_id };
+    party::insert(conn, &new).await.unwrap()
+}
+
+async fn world(name: &str) -> Option<World> {
+    let url = database(name).await?;
+    store::migrate(&url).await.unwrap();
+    let store = Store::open(&url, 8).unwrap();
+    let keys = Keys::from_seeds("suyuan", &[1; 32], &[2; 32], &[3; 32]);
+    let profiles = Profiles::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles"))).unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    let operator = party_of(&mut transaction, "operator", "operator", "9520000000004").await;
+    keys.found(&mut transaction, &operator).await.unwrap();
+    let depot = party_of(&mut transaction, "depot", "depot", "9520123456788").await;
+    let bin = party::NewPlace {
+        party_id: depot.id,
+        slug: "bin1",
+        kind: "bin",
+        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
+        name: Some("Bin 1"),
+        county: None,
+        parent_id: None,
+        person_id: None,
+        sealed: None,
+    };
+    let place = party::insert_place(&mut transaction, &bin).await.unwrap();
+    transaction.commit().await.unwrap();
+    let gateway = SecretKey::from_seed(&[9; 32]);
+    let form = key_form(&gateway, &operator, Custody::Platform);
+    devices::enrol_gateway(&store, &keys, PEN, &operator, &form).await.unwrap();
+    Some(World { store, keys, profiles, depot, place, gateway })
+}
+
+fn key_form(secret: &SecretKey, party: &party::Party, custody: Custody) -> KeyForm {
+    let jti = Uuid::now_v7();
+    let possession =
+        Possession { aud: "suyuan".to_owned(), jti, kid: secret.kid(), party: party.iss.clone(), custody };
+    let pop = prove_possession(&possession, secret);
+    KeyForm { jti, public: Hash(*secret.public().as_bytes()), custody, pop }
+}
+
+impl World {
+    async fn device(&self, name: &str, key: Option<&SecretKey>) -> devices::Registered {
+        let (format, signing) = if key.is_some() { ("cose", "device") } else { ("senml+json", "gateway") };
+        let form = serde_json::json!({
+            "party": "depot", "device": name, "kind": "probe", "profile": "grain",
+            "format": format, "signing": signing, "place": "bin1", "map": null, "key": null,
+        });
+        let mut form: DeviceForm = serde_json::from_value(form).unwrap();
+        form.key = key.map(|key| key_form(key, &self.depot, Custody::Device));
+        devices::register(&self.store, &self.keys, &self.profiles, PEN, &self.depot, &form).await.unwrap()
+    }
+
+    async fn take(&self, items: &[Item<'_>]) -> Vec<Outcome> {
+        let now = DateTime::from_timestamp(NOW_S, 0).unwrap();
+        intake::take(&self.store, &self.profiles, PEN, items, now).await.unwrap()
+    }
+
+    async fn reasons(&self) -> Vec<String> {
+        let mut conn = self.store.connection().await.unwrap();
+        let mut letters = dead_letter::newest(&mut conn, None, 100).await.unwrap();
+        letters.reverse();
+        letters.into_iter().map(|letter| letter.reason).collect()
+    }
+
+    async fn alerts(&self) -> Vec<alert::Alert> {
+        alert::newest(&mut *self.store.connection().await.unwrap(), Some(self.depot.id), 100).await.unwrap()
+    }
+
+    async fn queued(&self) -> i64 {
+        store::ledger::queue_state(&mut *self.store.connection().await.unwrap()).await.unwrap().0
+    }
+}
+
+fn pack(device: &str, cti: &[u8], degrees: i64, at_s: i64, key: &SecretKey) -> Vec<u8> {
+    let base_name = format!("urn:dev:org:{PEN}-depot:{device}:");
+    let reading = |point: &str, value| Reading {
+        name: format!("{base_name}{point}/temp"),
+        unit: Some("Cel".to_owned()),
+        time_us: at_s * 1_000_000,
+        value: Some(Value::Number(Number::integer(value))),
+        sum: None,
+    };
+    let senml = write_cbor(&base_name, &[reading("p1", 20), reading("p2", degrees)]).unwrap();
+    pack::sign(cti, &senml, key).unwrap()
+}
+
+fn item<'a>(topic: &'a str, bytes: &'a [u8]) -> Item<'a> {
+    Item { topic, received_ms: NOW_S * 1_000, body: Body::Bytes(bytes) }
+}
+
+fn statuses(outcomes: &[Outcome]) -> Vec<Status> {
+    outcomes.iter().map(|outcome| outcome.status).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_is_stored_once_and_its_leaf_waits_for_the_strict_check() {
+    let Some(world) = world("intake_once").await else { return };
+    world.device("probe1", None).await;
+    let before = world.queued().await;
+    let bytes = pack("probe1", &[1; 16], 21, NOW_S - 5, &world.gateway);
+    let up = "suyuan/v1/depot/probe1/up";
+    let outcomes = world.take(&[item(up, &bytes), item(up, &bytes)]).await;
+    assert_eq!(statuses(&outcomes), [Status::Stored, Status::Duplicate]);
+    assert_eq!(outcomes[0].cti.as_deref(), Some(&[1; 16][..]));
+    assert_eq!(statuses(&world.take(&[item(up, &bytes)]).await), [Status::Duplicate]);
+    assert_eq!(world.queued().await, before, "no leaf before the strict check");
+    assert_eq!(intake::check_strictly(&world.store).await.unwrap(), 1);
+    assert_eq!(intake::check_strictly(&world.store).await.unwrap(), 0);
+    assert_eq!(world.queued().await, before + 1);
+    // Converted anew by another gateway: the same message is the same pack, whatever its bytes.
+    let again = pack("probe1", &[1; 16], 22, NOW_S - 5, &world.gateway);
+    assert_eq!(statuses(&world.take(&[item(up, &again)]).await), [Status::Duplicate]);
+    let now = DateTime::from_timestamp(NOW_S, 0).unwrap();
+    let latest =
+        devices::latest_at(&mut world.store.connection().await.unwrap(), world.place.id, now).await.unwrap();
+    let values: Vec<(&str, f64)> =
+        latest.iter().map(|reading| (reading.name.as_str(), reading.value)).collect();
+    assert_eq!(values, [("p1/temp", 20.0), ("p2/temp", 21.0)]);
+    assert!(world.reasons().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_nothing() {
+    let Some(world) = world("intake_letters").await else { return };
+    world.device("probe1", None).await;
+    let own = SecretKey::from_seed(&[11; 32]);
+    world.device("probe2", Some(&own)).await;
+    let stranger = SecretKey::from_seed(&[12; 32]);
+    let (one, two) = ("suyuan/v1/depot/probe1/up", "suyuan/v1/depot/probe2/up");
+    let good = pack("probe1", &[1], 21, NOW_S, &world.gateway);
+    let unknown = pack("probe1", &[2], 21, NOW_S, &stranger);
+    let misplaced = pack("probe2", &[3], 21, NOW_S, &world.gateway);
+    let by_gateway = pack("probe2", &[4], 21, NOW_S, &world.gateway);
+    let relative = pack("probe2", &[5], 21, 0, &own);
+    let mut forged = pack("probe1", &[6], 21, NOW_S, &world.gateway);
+    let last = forged.len() - 1;
+    forged[last - 40] ^= 1;
+    let second_good = pack("probe2", &[7], 21, NOW_S, &own);
+    let other = pack("probe2", &[7], 25, NOW_S, &own);
+    let oversize = Item {
+        topic: one,
+        received_ms: NOW_S * 1_000,
+        body: Body::Oversize { size: 70_000, sha256: Hash([7; 32]) },
+    };
+    let outcomes = world
+        .take(&[
+            item(one, b"{}"),
+            item("elsewhere", &good),
+            item("suyuan/v1/depot/probe9/up", &good),
+            item(one, &unknown),
+            item(one, &misplaced),
+            item(two, &by_gateway),
+            item(two, &relative),
+            item(one, &forged),
+            oversize,
+            item(one, &good),
+            item(two, &second_good),
+            item(two, &other),
+        ])
+        .await;
+    assert_eq!(statuses(&outcomes)[9..], [Status::Stored, Status::Stored, Status::DeadLetter]);
+    assert!(statuses(&outcomes)[..9].iter().all(|status| *status == Status::DeadLetter));
+    assert_eq!(
+        world.reasons().await,
+        [
+            "not-a-pack",
+            "topic",
+            "unknown-device",
+            "unknown-key",
+            "other-device",
+            "wrong-signer",
+            "relative-time",
+            "signature",
+            "oversize",
+            "equivocation"
+        ]
+    );
+    assert_eq!(world.alerts().await[0].rule, "equivocation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_spot_raises_one_alert_that_clears_only_well_below() {
+    let Some(world) = world("intake_alerts").await else { return };
+    world.device("probe1", None).await;
+    let up = "suyuan/v1/depot/probe1/up";
+    for (cti, degrees, open, cleared) in
+        [(1_u8, 29, 0, 0), (2, 33, 1, 0), (3, 35, 1, 0), (4, 28, 1, 0), (5, 25, 0, 1), (6, 31, 1, 1)]
+    {
+        let bytes = pack("probe1", &[cti], degrees, NOW_S - 60 + i64::from(cti), &world.gateway);
+        assert_eq!(statuses(&world.take(&[item(up, &bytes)]).await), [Status::Stored]);
+        let alerts = world.alerts().await;
+        let are_open = alerts.iter().filter(|alert| alert.cleared_at.is_none()).count();
+        assert_eq!((are_open, alerts.len() - are_open), (open, cleared), "at {degrees} degrees");
+    }
+    // A pack from an outbox is kept and alarms nobody.
+    world.device("probe2", None).await;
+    let old = pack("probe2", &[1], 50, NOW_S - 3 * 86_400, &world.gateway);
+    assert_eq!(statuses(&world.take(&[item("suyuan/v1/depot/probe2/up", &old)]).await), [Status::Stored]);
+    assert_eq!(world.alerts().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_register_shows_hashes_only_and_its_tag_changes_with_it() {
+    let Some(world) = world("intake_register").await else { return };
+    let first = world.device("probe1", None).await;
+    let mut conn = world.store.connection().await.unwrap();
+    let (register, tag) = devices::gateway_register(&mut conn).await.unwrap();
+    assert_eq!(devices::gateway_register(&mut conn).await.unwrap().1, tag);
+    let parsed: serde_json::Value = serde_json::from_str(&register).unwrap();
+    assert_eq!(parsed["gateways"], serde_json::json!([world.gateway.kid()]));
+    assert_eq!(parsed["devices"][0]["token_sha256"], sha256(first.token.as_bytes()).to_string());
+    assert!(!register.contains(&first.token));
+    let own = SecretKey::from_seed(&[11; 32]);
+    let second = world.device("probe2", Some(&own)).await;
+    assert_eq!(second.kid, Some(own.kid()));
+    let (register, changed) = devices::gateway_register(&mut conn).await.unwrap();
+    assert_ne!(tag, changed);
+    assert!(register.contains(&own.kid().to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
+    let Some(world) = world("intake_buckets").await else { return };
+    world.device("probe1", None).await;
+    let start = NOW_S - NOW_S % 60 - 600;
+    for (cti, at, degrees) in [(1_u8, 0, 22), (2, 30, 24), (3, 180, 30)] {
+        let bytes = pack("probe1", &[cti], degrees, start + at, &world.gateway);
+        world.take(&[item("suyuan/v1/depot/probe1/up", &bytes)]).await;
+    }
+    let mut conn = world.store.connection().await.unwrap();
+    let devices: Vec<i64> = store::device::at_place(&mut conn, world.place.id)
+        .await
+        .unwrap()
+        .iter()
+        .map(|device| device.id)
+        .collect();
+    let at = |seconds| -> DateTime<Utc> { DateTime::from_timestamp(seconds, 0).unwrap() };
+    let window = store::reading::Window { from: at(start), to: at(start + 600), bucket_s: 60 };
+    let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
+    let drawn: Vec<_> = buckets.iter().map(|b| (b.from, b.min, b.mean, b.max, b.count)).collect();
+    assert_eq!(drawn, [(at(start), 20.0, 21.5, 24.0, 4), (at(start + 180), 20.0, 25.0, 30.0, 2)]);
+}
