@@ -114,7 +114,10 @@ impl Intake {
                 self.metrics.passed_on.one();
                 tracing::debug!(topic, error = crate::cause(&error), "passed on undecoded");
             }
-            None => self.metrics.passed_on.one(),
+            None => {
+                self.metrics.passed_on.one();
+                self.registry.want_fresh();
+            }
         }
         item(topic, Body::Bytes(payload))
     }

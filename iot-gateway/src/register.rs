@@ -62,6 +62,8 @@ pub struct Register {
     devices: HashMap<DeviceName, Arc<Device>>,
     /// Never more than the formats allow, whatever the server says.
     pub payload_bytes_max: usize,
+    /// False until the server, or the copy of what it said, has spoken.
+    is_known: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +126,11 @@ impl Register {
                 }
             }
         }
-        Ok(Self { devices, payload_bytes_max: document.limits.payload_bytes.min(PAYLOAD_BYTES_MAX) })
+        Ok(Self {
+            devices,
+            payload_bytes_max: document.limits.payload_bytes.min(PAYLOAD_BYTES_MAX),
+            is_known: true,
+        })
     }
 
     pub fn device(&self, name: &DeviceName) -> Option<&Arc<Device>> {
@@ -185,6 +191,15 @@ impl Registry {
 
     pub fn device(&self, name: &DeviceName) -> Option<Arc<Device>> {
         self.current.borrow().device(name).cloned()
+    }
+
+    /// Resolves when there is a register. Before that every device is unknown, and its message would go on undecoded
+    /// and end as a dead letter.
+    pub async fn known(&self) {
+        if self.current.clone().wait_for(|register| register.is_known).await.is_err() {
+            // Nobody fetches any more: there will never be one.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Asks for a fetch now: a device that was registered a second ago is at the door.

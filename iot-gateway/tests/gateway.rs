@@ -46,6 +46,7 @@ struct Behaviour {
     /// Posts that are answered 200 with one verdict too few.
     short: AtomicUsize,
     delay_ms: AtomicU64,
+    register_delay_ms: AtomicU64,
     /// Everything stored, by topic and bytes, in order.
     stored: Mutex<Vec<(String, Vec<u8>)>>,
     oversize: AtomicUsize,
@@ -96,6 +97,7 @@ impl Behaviour {
 }
 
 async fn register(request: HttpRequest, state: web::Data<Behaviour>) -> HttpResponse {
+    actix_web::rt::time::sleep(Duration::from_millis(state.register_delay_ms.load(Ordering::SeqCst))).await;
     if request.headers().get("if-none-match").is_some_and(|etag| etag == "\"1\"") {
         state.registers_unchanged.fetch_add(1, Ordering::SeqCst);
         return HttpResponse::NotModified().finish();
@@ -632,6 +634,8 @@ fn what_a_killed_gateway_had_not_acknowledged_is_delivered_again_and_stored_once
     until("some are committed", || (server.state.len() > 1).then_some(()));
     drop(gateway);
     server.state.forget.store(0, Ordering::SeqCst);
+    // The new one has no register yet when it could have the first message: it must not take that for a stranger's.
+    server.state.register_delay_ms.store(700, Ordering::SeqCst);
     let gateway = Gateway::start(&server, "kill", &broker.source("kill"));
     until("all are stored", || (server.state.len() == 51).then_some(()));
     until("all are answered for", || (gateway.metric("in_flight") == 0).then_some(()));

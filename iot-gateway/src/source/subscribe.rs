@@ -66,6 +66,10 @@ impl Source for Subscribe {
         let (receipts, published) = mpsc::channel(RECEIPTS_MAX);
         let receipts_task = tokio::spawn(publish_receipts(self.options("-receipts"), published));
         let mut pause = PAUSE_FIRST;
+        tokio::select! {
+            () = intake.registry.known() => {}
+            () = stopped(&mut stop) => {}
+        }
         while !*stop.borrow() {
             let mut connected = false;
             let end = self.connection(&intake, &receipts, &mut stop, &mut connected).await;
