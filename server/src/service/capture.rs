@@ -161,7 +161,7 @@ impl Capture<'_> {
                 seen: newest_seen(conn).await?,
                 refs: refs.clone(),
             },
-            body: Body::Event { context: context(), event: built.event.clone() },
+            body: body(&built.event),
             act: account.map(|account| json!({"account": account})),
             event_hash: None,
         };
@@ -461,7 +461,7 @@ impl Capture<'_> {
                 seen: newest_seen(conn).await?,
                 refs: refs.clone(),
             },
-            body: Body::Event { context: context(), event: event.clone() },
+            body: body(event),
             act: None,
             event_hash: None,
         };
@@ -595,6 +595,13 @@ fn issue(
         Some(error) => Err(error.into()),
         None => Ok(issued?),
     }
+}
+
+/// The event apart from its context, as a draft takes it.
+fn body(event: &Json) -> Body {
+    let mut event = event.clone();
+    let own = event.as_object_mut().and_then(|members| members.shift_remove("@context"));
+    Body::Event { context: own.unwrap_or_else(context), event }
 }
 
 fn context() -> Json {
