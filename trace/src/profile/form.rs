@@ -316,7 +316,7 @@ fn logistic_unit(field: &str, text: &str) -> Result<String, Refusal> {
 
 /// A number of the author's own, or an address or URN as its issuer wrote it.
 fn document(field: &str, text: &str) -> Result<String, Refusal> {
-    let is_uri = text.starts_with("https://") || text.starts_with("urn:");
+    let is_uri = ["https://", "http://", "urn:"].iter().any(|scheme| text.starts_with(scheme));
     let good = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
     if !is_uri {
         return own_number(field, text);
