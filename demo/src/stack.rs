@@ -1,0 +1,388 @@
+//! Everything that a running Suyuan is made of, started in order on one machine: Postgres, keys, witness, server, gateway.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    postgres::{Cluster, PostgresError},
+    process::Running,
+};
+
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+const LEDGER: &str = "suyuan-demo";
+/// GS1's example prefix 952: nothing that it numbers exists.
+const OPERATOR_PGLN: &str = "9521234000006";
+const OPERATOR_LOGIN: &str = "operator";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("{0}")]
+    Io(String, #[source] io::Error),
+    #[error("{program} failed: {said}")]
+    Program { program: String, said: String },
+    #[error("{0} did not become ready; see {1}")]
+    NotReady(&'static str, PathBuf),
+    #[error("the server refused")]
+    Http(#[from] reqwest::Error),
+    #[error("the server answered {0} where a token was asked for")]
+    NoToken(reqwest::StatusCode),
+}
+
+/// Where the parts listen and where they keep what they keep.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The project: profiles and locales.
+    pub root: PathBuf,
+    /// Everything that is kept between runs.
+    pub data: PathBuf,
+    /// Directory of the built programs.
+    pub programs: PathBuf,
+    pub http_port: u16,
+    pub mqtt_port: u16,
+    pub witness_port: u16,
+    /// Used instead of a private cluster.
+    pub database_url: Option<String>,
+}
+
+/// A running house. Dropping it stops gateway, server, witness and Postgres, in this order.
+pub struct Stack {
+    pub options: Options,
+    pub gateway: Option<Running>,
+    pub server: Option<Running>,
+    pub witness: Option<Running>,
+    pub cluster: Option<Cluster>,
+    pub operator_password: String,
+    year: i32,
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        drop(self.gateway.take());
+        drop(self.server.take());
+        drop(self.witness.take());
+        drop(self.cluster.take());
+    }
+}
+
+impl Stack {
+    /// Starts what is not yet there. Called again on the same data, it goes on where it stopped.
+    pub async fn start(options: Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Self, StackError> {
+        make_private_directory(&options.data)?;
+        let cluster = match options.database_url {
+            Some(_) => None,
+            None => {
+                let home = options.data.join("postgres");
+                let lent = &mut *say;
+                Some(tokio::task::block_in_place(|| Cluster::start(&home, lent))?)
+            }
+        };
+        let year = chrono::Datelike::year(&chrono::Utc::now());
+        let mut stack = Self {
+            options,
+            gateway: None,
+            server: None,
+            witness: None,
+            cluster,
+            operator_password: String::new(),
+            year,
+        };
+        say("bringing the database up to date");
+        let url = stack.database_url("migrator");
+        stack.suyuan(&["migrate"], &[("DATABASE_URL", url)])?;
+        stack.make_keys()?;
+        stack.start_witness().await?;
+        stack.found_operator()?;
+        say("starting the server");
+        stack.start_server().await?;
+        stack.start_gateway().await?;
+        Ok(stack)
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://localhost:{}", self.options.http_port)
+    }
+
+    pub fn origin(&self) -> String {
+        format!("localhost/{LEDGER}/{}", self.year)
+    }
+
+    pub const fn operator_login(&self) -> &'static str {
+        OPERATOR_LOGIN
+    }
+
+    pub fn database_url(&self, role: &str) -> String {
+        match (&self.options.database_url, &self.cluster) {
+            (Some(url), _) => url.clone(),
+            (None, Some(cluster)) => cluster.url(role, "suyuan"),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// A file of the demo's own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.options.data.join(name)
+    }
+
+    pub fn log_vkey(&self) -> Result<String, StackError> {
+        self.suyuan(&["keys", "vkey", &self.file("log.key").display().to_string()], &[])
+    }
+
+    pub fn witness_vkey(&self) -> Result<String, StackError> {
+        let file = self.file("witness.key").display().to_string();
+        self.program("suyuan-auditor", &["vkey", &file], &[])
+    }
+
+    /// Whom the demo's reader trusts: written for `suyuan-auditor verify --trust`.
+    pub fn write_trust(&self) -> Result<PathBuf, StackError> {
+        let registrar = self.file("registrar.key").display().to_string();
+        let registrar = self.suyuan(&["keys", "thumbprint", &registrar], &[])?;
+        let text = format!(
+            "log {}\nwitness regulator {}\nquorum regulator\nregistrar {registrar}\n",
+            self.log_vkey()?,
+            self.witness_vkey()?,
+        );
+        let path = self.file("trust.txt");
+        fs::write(&path, text).map_err(|error| io_error(&path, error))?;
+        Ok(path)
+    }
+
+    /// Each key is made once; a second run finds it.
+    fn make_keys(&mut self) -> Result<(), StackError> {
+        let log = self.file("log.key");
+        if !log.exists() {
+            self.suyuan(&["keys", "log", "--origin", &self.origin(), &log.display().to_string()], &[])?;
+        }
+        for name in ["registrar.key", "derivation.key", "kek.key", "serial.key"] {
+            let path = self.file(name);
+            if !path.exists() {
+                self.suyuan(&["keys", "seed", &path.display().to_string()], &[])?;
+            }
+        }
+        let gateway = self.file("gateway.key");
+        if !gateway.exists() {
+            self.suyuan(&["keys", "seed", &gateway.display().to_string()], &[])?;
+        }
+        let witness = self.file("witness.key");
+        if !witness.exists() {
+            let file = witness.display().to_string();
+            self.program("suyuan-auditor", &["keygen", "--name", "regulator.example/witness", &file], &[])?;
+        }
+        let password = self.file("operator.password");
+        if !password.exists() {
+            let mut random = [0; 15];
+            getrandom::fill(&mut random)
+                .map_err(|_| StackError::Io("no randomness".to_owned(), io::Error::other("getrandom")))?;
+            write_private(&password, &trace::b64::url(&random))?;
+        }
+        let text = fs::read_to_string(&password).map_err(|error| io_error(&password, error))?;
+        text.trim_end().clone_into(&mut self.operator_password);
+        let policy = format!(
+            "log {}\nwitness regulator {} http://127.0.0.1:{}\nquorum regulator\n",
+            self.log_vkey()?,
+            self.witness_vkey()?,
+            self.options.witness_port
+        );
+        let path = self.file("witnesses.policy");
+        fs::write(&path, policy).map_err(|error| io_error(&path, error))
+    }
+
+    fn server_environment(&self) -> Vec<(&'static str, String)> {
+        let file = |name: &str| self.file(name).display().to_string();
+        vec![
+            ("DATABASE_URL", self.database_url("app")),
+            ("SUYUAN_LISTEN", format!("127.0.0.1:{}", self.options.http_port)),
+            ("SUYUAN_PUBLIC_BASE_URL", self.base_url()),
+            ("SUYUAN_LEDGER", LEDGER.to_owned()),
+            ("SUYUAN_LOG_HOST", "localhost".to_owned()),
+            ("SUYUAN_LOG_KEY_FILE", file("log.key")),
+            ("SUYUAN_REGISTRAR_KEY_FILE", file("registrar.key")),
+            ("SUYUAN_DERIVATION_KEY_FILE", file("derivation.key")),
+            ("SUYUAN_KEK_FILE", file("kek.key")),
+            ("SUYUAN_SERIAL_MASTER_FILE", file("serial.key")),
+            ("SUYUAN_WITNESS_POLICY_FILE", file("witnesses.policy")),
+            ("SUYUAN_PROFILES", self.options.root.join("profiles").display().to_string()),
+            ("SUYUAN_LOCALES", self.options.root.join("locales").display().to_string()),
+            ("SUYUAN_WITNESS_INTERVAL_S", "1".to_owned()),
+            ("SUYUAN_ROSTER_INTERVAL_S", "2".to_owned()),
+        ]
+    }
+
+    fn found_operator(&self) -> Result<(), StackError> {
+        let password = self.file("operator.password").display().to_string();
+        let arguments = [
+            "operator",
+            "init",
+            "--name",
+            "溯源演示运营方",
+            "--pgln",
+            OPERATOR_PGLN,
+            "--login",
+            OPERATOR_LOGIN,
+            "--password-file",
+            &password,
+        ];
+        self.suyuan(&arguments, &self.server_environment()).map(drop)
+    }
+
+    async fn start_witness(&mut self) -> Result<(), StackError> {
+        let mut command = Command::new(self.options.programs.join("suyuan-auditor"));
+        command
+            .args(["witness", "--listen", &format!("127.0.0.1:{}", self.options.witness_port), "--key"])
+            .arg(self.file("witness.key"))
+            .arg("--state")
+            .arg(self.file("witness"))
+            .args(["--log", &self.log_vkey()?]);
+        let log = self.file("witness.log");
+        let running = Running::start("witness", &mut command, &log).map_err(|error| io_error(&log, error))?;
+        self.witness = Some(running);
+        wait_for_port("witness", self.options.witness_port, &log).await
+    }
+
+    /// Also after a kill.
+    pub async fn start_server(&mut self) -> Result<(), StackError> {
+        let mut command = Command::new(self.options.programs.join("suyuan"));
+        command.arg("serve").envs(self.server_environment());
+        let log = self.file("server.log");
+        let running = Running::start("server", &mut command, &log).map_err(|error| io_error(&log, error))?;
+        self.server = Some(running);
+        let until = Instant::now() + READY_PATIENCE;
+        let ready = format!("{}/health/live", self.base_url());
+        loop {
+            if reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            let alive = self.server.as_mut().is_some_and(Running::is_alive);
+            if !alive || Instant::now() > until {
+                return Err(StackError::NotReady("the server", log));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Also after a kill. Its token is asked for once.
+    pub async fn start_gateway(&mut self) -> Result<(), StackError> {
+        let token = self.file("gateway.token");
+        if !token.exists() {
+            write_private(&token, &self.gateway_token().await?)?;
+        }
+        let mut command = Command::new(self.options.programs.join("suyuan-gateway"));
+        command.arg("run").envs([
+            ("SUYUAN_SERVER_URL", self.base_url()),
+            ("SUYUAN_GATEWAY_TOKEN_FILE", token.display().to_string()),
+            ("SUYUAN_GATEWAY_KEY_FILE", self.file("gateway.key").display().to_string()),
+            ("SUYUAN_MQTT_LISTEN", format!("127.0.0.1:{}", self.options.mqtt_port)),
+            ("SUYUAN_GATEWAY_REGISTER_INTERVAL_S", "1".to_owned()),
+        ]);
+        let log = self.file("gateway.log");
+        let running = Running::start("gateway", &mut command, &log).map_err(|error| io_error(&log, error))?;
+        self.gateway = Some(running);
+        wait_for_port("gateway", self.options.mqtt_port, &log).await
+    }
+
+    async fn gateway_token(&self) -> Result<String, StackError> {
+        let base = self.base_url();
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        let credentials = [("login", OPERATOR_LOGIN), ("password", self.operator_password.as_str())];
+        let signed_in =
+            client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials).send().await?;
+        let cookies = signed_in.headers().get_all("set-cookie").iter();
+        let session = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).next();
+        let session = session.unwrap_or_default().to_owned();
+        let body = json!({"party": "operator", "label": "demo gateway", "scopes": ["gateway"]});
+        let answer = client
+            .post(format!("{base}/api/v1/tokens"))
+            .header("Origin", &base)
+            .header("Cookie", session)
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        let answer: serde_json::Value = answer.json().await?;
+        answer["token"].as_str().map(str::to_owned).ok_or(StackError::NoToken(status))
+    }
+
+    fn suyuan(
+        &self,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Result<String, StackError> {
+        self.program("suyuan", arguments, environment)
+    }
+
+    fn program(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Result<String, StackError> {
+        let path = self.options.programs.join(program);
+        let done = Command::new(&path)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .map_err(|error| io_error(&path, error))?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+            return Err(StackError::Program { program: format!("{program} {}", arguments.join(" ")), said });
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
+
+async fn wait_for_port(name: &'static str, port: u16, log: &Path) -> Result<(), StackError> {
+    let until = Instant::now() + READY_PATIENCE;
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        if Instant::now() > until {
+            return Err(StackError::NotReady(name, log.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A port that was free a moment ago, for stacks that live side by side.
+pub fn free_port() -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// The directory of a test's or a program's sibling binaries.
+pub fn programs_beside_us() -> io::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let mut directory = me.parent().unwrap_or(Path::new("."));
+    if directory.ends_with("deps") {
+        directory = directory.parent().unwrap_or(directory);
+    }
+    Ok(directory.to_owned())
+}
+
+/// Others may walk through (Postgres' user must) but not look.
+fn make_private_directory(path: &Path) -> Result<(), StackError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let make = || -> io::Result<()> {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o711))
+    };
+    make().map_err(|error| io_error(path, error))
+}
+
+fn write_private(path: &Path, line: &str) -> Result<(), StackError> {
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{line}")
+    };
+    write().map_err(|error| io_error(path, error))
+}
+
+fn io_error(path: &Path, error: io::Error) -> StackError {
+    StackError::Io(path.display().to_string(), error)
+}
