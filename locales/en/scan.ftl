@@ -29,7 +29,10 @@ story-earlier = { $count } earlier steps
 quantity-in = In
 quantity-out = Out
 quantity-of = Quantity
-closed-fields = { $count } fields closed
+closed-fields = { $count ->
+    [one] { $count } field closed
+   *[other] { $count } fields closed
+}
 step-late = reported late
 step-epoch = Merged into a bin
 custody-derived = derived by the system
@@ -54,7 +57,10 @@ report-hint = Please leave out names and phone numbers.
 report-send = Send
 report-thanks = Thank you, we have it
 report-kept = Your report is kept; the authority and the maker will see it.
-scans = This code was scanned { $times } times, first in { $month }.
+scans = This code was scanned { $times ->
+    [one] once
+   *[other] { $times } times
+}, first in { $month }.
 scans-first = You are the first to scan this code.
 label-title = Label
 label-sheet = A4 sheet

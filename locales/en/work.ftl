@@ -67,3 +67,4 @@ unit-celsius = °C
 unit-relative-humidity = %RH
 unit-percent = %
 unit-ppm = ppm
+day-other-profiles = Steps of other products

@@ -67,3 +67,4 @@ unit-celsius = ℃
 unit-relative-humidity = %RH
 unit-percent = %
 unit-ppm = ppm
+day-other-profiles = 其他品类的步骤

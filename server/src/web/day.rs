@@ -1,5 +1,7 @@
 //! "My day": the steps of the member's role, what is on hand, what is awaited and what was recorded.
 
+use std::collections::BTreeSet;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, Path, Query, ServiceConfig, get},
@@ -7,6 +9,7 @@ use actix_web::{
 use askama::Template;
 use chrono::Utc;
 use serde::Deserialize;
+use trace::profile::{EventType, Step};
 use uuid::Uuid;
 
 use crate::{
@@ -64,6 +67,8 @@ struct DayPage {
     today: String,
     party: String,
     sections: Vec<Section>,
+    /// Of profiles that this party has had nothing to do with so far.
+    others: Vec<Section>,
     held: Vec<HeldView>,
     awaited: Vec<AwaitedView>,
     records: Vec<RecordView>,
@@ -78,10 +83,21 @@ async fn day(
     let day = desk::day(&state.store, &member.party).await?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let w = &f.w;
+    // A role's name may stand in several profiles: what the party works with comes first.
+    let known: BTreeSet<&str> = day
+        .on_hand
+        .iter()
+        .map(|held| held.lot.profile.as_str())
+        .chain(day.awaited.iter().flat_map(|sent| sent.lines.iter().map(|(lot, _)| lot.profile.as_str())))
+        .chain(day.records.iter().filter_map(|record| record.profile.split('/').next()))
+        .filter(|id| state.profiles.by_id(id).is_some())
+        .collect();
+    let (sections, others) = sections(w, &state, &member.party.role, &known);
     let page = DayPage {
         today: w.day((Utc::now() + chrono::TimeDelta::hours(8)).date_naive()),
         party: party_name(w, profile_of(&state, &member.party.role), &member.party),
-        sections: sections(w, &state, &member.party.role),
+        sections,
+        others,
         held: day
             .on_hand
             .iter()
@@ -145,35 +161,44 @@ fn profile_of<'a>(state: &'a AppState, role: &str) -> &'a str {
         .map_or("", |profile| profile.id())
 }
 
-/// The steps of a role by the sections of their profiles.
-fn sections(w: &Words, state: &AppState, role: &str) -> Vec<Section> {
-    let mut sections = Vec::new();
+/// The steps of a role, a section for each profile: those of `known` profiles, and the others.
+fn sections(w: &Words, state: &AppState, role: &str, known: &BTreeSet<&str>) -> (Vec<Section>, Vec<Section>) {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     for profile in state.profiles.iter() {
-        for section in profile.sections() {
-            let tiles: Vec<Tile> = profile
-                .steps_of(role)
-                .filter(|step| step.section == *section)
-                .map(|step| Tile {
-                    href: format!("/work/{}/{}", profile.id(), step.id),
-                    name: w.or(&profile.step_key(step), &step.id),
-                    icon: icon(&step.biz_step),
-                })
-                .collect();
-            if !tiles.is_empty() {
-                let name = format!("{} · {}", w.say(profile.id()), w.say(&profile.section_key(section)));
-                sections.push(Section { name, tiles });
-            }
+        let mut steps: Vec<_> = profile.steps_of(role).collect();
+        steps.sort_by_key(|step| profile.sections().iter().position(|section| *section == step.section));
+        let tiles: Vec<Tile> = steps
+            .into_iter()
+            .map(|step| Tile {
+                href: format!("/work/{}/{}", profile.id(), step.id),
+                name: w.or(&profile.step_key(step), &step.id),
+                icon: icon(step),
+            })
+            .collect();
+        if tiles.is_empty() {
+            continue;
+        }
+        let section = Section { name: w.say(profile.id()), tiles };
+        if known.is_empty() || known.contains(profile.id()) {
+            own.push(section)
+        } else {
+            others.push(section)
         }
     }
-    sections
+    (own, others)
 }
 
 /// A drawing for each group of CBV business steps: the path of a 24 × 24 icon.
-fn icon(biz_step: &str) -> &'static str {
-    match biz_step {
-        "creating_class_instance" | "commissioning" => {
-            "M12 21v-9m0 4c-5 0-7-3-7-7 5 0 7 2 7 7Zm0-4c0-5 2-8 7-8 0 5-2 8-7 8Z"
-        }
+fn icon(step: &Step) -> &'static str {
+    if step.event == EventType::Transformation && step.biz_step != "repackaging" {
+        return "M3 20V10l5 3v-3l5 3V5h4l1 15zM8 17h2m3 0h2";
+    }
+    if step.persistent.is_some() {
+        return "M12 4 21 20H3zM12 10v4M12 17v.2";
+    }
+    match step.biz_step.as_str() {
+        "commissioning" => "M4 4h7l9 9-7 7-9-9zM8 8h.2",
+        "creating_class_instance" => "M12 21v-9m0 4c-5 0-7-3-7-7 5 0 7 2 7 7Zm0-4c0-5 2-8 7-8 0 5-2 8-7 8Z",
         "shipping" | "departing" | "loading" | "arriving" | "transporting" => {
             "M2 6h11v10H2zM13 9h4l4 4v3h-8M6 19a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm11 0a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z"
         }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use actix_web::{HttpRequest, http::header};
 use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, Timelike as _, Utc};
-use fluent_bundle::{FluentArgs, FluentResource, concurrent::FluentBundle};
+use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
 use trace::keys::Custody;
 use unic_langid::LanguageIdentifier;
 
@@ -178,7 +178,7 @@ impl Words {
     /// A message with one argument.
     pub fn say1(&self, key: &str, name: &str, value: impl ToString) -> String {
         let mut args = FluentArgs::new();
-        args.set(name.to_owned(), value.to_string());
+        args.set(name.to_owned(), argument(value.to_string()));
         self.format(key, Some(&args))
     }
 
@@ -191,7 +191,7 @@ impl Words {
     pub fn with<'a>(&self, key: &str, values: impl IntoIterator<Item = (&'a str, String)>) -> String {
         let mut args = FluentArgs::new();
         for (name, value) in values {
-            args.set(name.to_owned(), value);
+            args.set(name.to_owned(), argument(value));
         }
         self.format(key, Some(&args))
     }
@@ -250,6 +250,14 @@ impl Words {
     /// Who held the key, in words.
     pub fn custody(&self, custody: Custody) -> String {
         self.say(&format!("custody-{custody}"))
+    }
+}
+
+/// A count is a number to Fluent, so that a language can tell one from many; anything else stays text.
+fn argument(value: String) -> FluentValue<'static> {
+    match value.parse::<u32>() {
+        Ok(count) if count.to_string() == value => FluentValue::from(count),
+        _ => FluentValue::from(value),
     }
 }
 

@@ -1,0 +1,19 @@
+# UN/ECE Recommendation 20 codes as people write them.
+unit-59 = ppm
+unit-C62 = { "" }
+unit-CEL = °C
+unit-CMT = cm
+unit-GP = mg/m³
+unit-GQ = µg/m³
+unit-H87 = pieces
+unit-IU = IU
+unit-J18 = °Bx
+unit-KGM = kg
+unit-MAU = MAU
+unit-MMT = mm
+unit-MPA = MPa
+unit-MTQ = m³
+unit-MTR = m
+unit-NA = mg/kg
+unit-P1 = %
+unit-TNE = t

@@ -1,0 +1,19 @@
+# UN/ECE Recommendation 20 codes as people write them.
+unit-59 = ppm
+unit-C62 = { "" }
+unit-CEL = ℃
+unit-CMT = 厘米
+unit-GP = 毫克/立方米
+unit-GQ = 微克/立方米
+unit-H87 = 件
+unit-IU = IU
+unit-J18 = °Bx
+unit-KGM = 千克
+unit-MAU = MAU
+unit-MMT = 毫米
+unit-MPA = 兆帕
+unit-MTQ = 立方米
+unit-MTR = 米
+unit-NA = 毫克/千克
+unit-P1 = %
+unit-TNE = 吨
