@@ -16,6 +16,7 @@ use crate::{
     admin,
     batch::{self, Uplink},
     config::{self, Config, NotABroker, SourceKind},
+    enrol::Enroller,
     intake::Intake,
     metrics::Metrics,
     register::Fetcher,
@@ -71,6 +72,12 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunE
     let following = Task(tokio::spawn(following));
 
     let (intake, waiting) = Intake::new(registry, signer, metrics.clone());
+    let enroller = Enroller {
+        client: client.clone(),
+        base_url: base.to_owned(),
+        token: token.clone(),
+        key: read_key(&config.key_file)?,
+    };
     let uplink = Uplink {
         client,
         url: format!("{base}/api/v1/packs"),
@@ -79,7 +86,10 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunE
         retry_max: Duration::from_secs(5),
         metrics: metrics.clone(),
     };
-    let batches = Task(tokio::spawn(batch::run(uplink, waiting)));
+    let batches = Task(tokio::spawn(async move {
+        enroller.until_enrolled().await;
+        batch::run(uplink, waiting).await;
+    }));
     let admin = match config.admin_listen {
         None => None,
         Some(address) => {

@@ -122,11 +122,11 @@ impl World {
     }
 
     async fn alerts(&self) -> Vec<alert::Alert> {
-        alert::newest(&mut *self.store.connection().await.unwrap(), Some(self.depot.id), 100).await.unwrap()
+        alert::newest(&mut self.store.connection().await.unwrap(), Some(self.depot.id), 100).await.unwrap()
     }
 
     async fn queued(&self) -> i64 {
-        store::ledger::queue_state(&mut *self.store.connection().await.unwrap()).await.unwrap().0
+        store::ledger::queue_state(&mut self.store.connection().await.unwrap()).await.unwrap().0
     }
 }
 
@@ -263,8 +263,8 @@ async fn the_register_shows_hashes_only_and_its_tag_changes_with_it() {
     let Some(world) = world("intake_register").await else { return };
     let first = world.device("probe1", None).await;
     let mut conn = world.store.connection().await.unwrap();
-    let (register, tag) = devices::gateway_register(&mut conn).await.unwrap();
-    assert_eq!(devices::gateway_register(&mut conn).await.unwrap().1, tag);
+    let (register, tag) = devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap();
+    assert_eq!(devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap().1, tag);
     let parsed: serde_json::Value = serde_json::from_str(&register).unwrap();
     assert_eq!(parsed["gateways"], serde_json::json!([world.gateway.kid()]));
     assert_eq!(parsed["devices"][0]["token_sha256"], sha256(first.token.as_bytes()).to_string());
@@ -272,7 +272,7 @@ async fn the_register_shows_hashes_only_and_its_tag_changes_with_it() {
     let own = SecretKey::from_seed(&[11; 32]);
     let second = world.device("probe2", Some(&own)).await;
     assert_eq!(second.kid, Some(own.kid()));
-    let (register, changed) = devices::gateway_register(&mut conn).await.unwrap();
+    let (register, changed) = devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap();
     assert_ne!(tag, changed);
     assert!(register.contains(&own.kid().to_string()));
 }

@@ -11,7 +11,6 @@ use store::{
     reading::Reading,
 };
 use trace::{pack::senml::rec20, profile::Threshold};
-use uuid::Uuid;
 
 use crate::service::profiles::Profiles;
 
@@ -134,22 +133,6 @@ pub async fn visible_to(conn: &mut Connection, party: &Party) -> Result<Vec<Aler
 /// Whose alerts and dead letters a party may read; `None` is everybody's.
 pub fn scope_of(party: &Party) -> Option<i64> {
     (!matches!(party.role.as_str(), "operator" | "regulator")).then_some(party.id)
-}
-
-/// Marks an alert as seen by somebody. `None`: there is none that the party may know of.
-pub async fn acknowledge(
-    conn: &mut Connection,
-    id: i64,
-    party: &Party,
-    by: Uuid,
-    at: DateTime<Utc>,
-) -> Result<Option<Alert>, StoreError> {
-    let Some(alert) = store::alert::by_id(conn, id).await? else { return Ok(None) };
-    if scope_of(party).is_some_and(|own| own != alert.party_id) {
-        return Ok(None);
-    }
-    store::alert::acknowledge(conn, id, by, at).await?;
-    store::alert::by_id(conn, id).await
 }
 
 #[cfg(test)]

@@ -198,8 +198,12 @@ async fn enrol(
     Ok(keys.enrol_held(conn, &new, &held).await?)
 }
 
-/// The register that gateways keep, and its entity tag: equal content has an equal tag.
-pub async fn gateway_register(conn: &mut Connection) -> Result<(String, String), StoreError> {
+/// The register that a party's gateways keep, and its entity tag: equal content has an equal tag.
+pub async fn gateway_register(
+    conn: &mut Connection,
+    ledger: &str,
+    party: &Party,
+) -> Result<(String, String), StoreError> {
     let keys = store::device::pack_keys(conn).await?;
     let kid_of = |device_id: Option<i64>| {
         let own = keys.iter().filter(move |(_, of)| *of == device_id);
@@ -207,9 +211,13 @@ pub async fn gateway_register(conn: &mut Connection) -> Result<(String, String),
     };
     let gateways: Vec<String> = kid_of(None).collect();
     let devices = store::device::all(conn).await?;
-    let devices: Vec<Value> =
-        devices.iter().map(|(party, device)| row(party, device, kid_of(Some(device.id)).next())).collect();
+    let devices: Vec<Value> = devices
+        .iter()
+        .map(|(party, device)| row(party, device, kid_of(Some(device.id)).next().as_deref()))
+        .collect();
     let register = json!({
+        "ledger": ledger,
+        "party": party.iss,
         "gateways": gateways,
         "devices": devices,
         "limits": {
@@ -223,7 +231,7 @@ pub async fn gateway_register(conn: &mut Connection) -> Result<(String, String),
     Ok((register, tag))
 }
 
-fn row(party: &str, device: &Device, kid: Option<String>) -> Value {
+fn row(party: &str, device: &Device, kid: Option<&str>) -> Value {
     let mut row = json!({
         "party": party,
         "device": device.name,

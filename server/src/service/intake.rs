@@ -126,10 +126,10 @@ async fn settle(conn: &mut Connection, judged: &mut [Judged<'_>]) -> Result<(), 
     let mut order = Vec::new();
     for candidate in judged.iter().filter_map(Judged::stored) {
         let key = candidate.key();
-        if !first.contains_key(&key) {
-            order.push(key.clone());
-            first.insert(key, candidate.pack());
-        }
+        first.entry(key.clone()).or_insert_with(|| {
+            order.push(key);
+            candidate.pack()
+        });
     }
     // Ascending keys, so that two batches with the same packs wait for one another instead of deadlocking.
     order.sort_by(|a, b| (a.device_id, &a.cti).cmp(&(b.device_id, &b.cti)));

@@ -70,8 +70,9 @@ async fn register(
     caller: Bearer,
     request: HttpRequest,
 ) -> Result<HttpResponse, WebError> {
-    caller.require(GATEWAY)?;
-    let (register, tag) = devices::gateway_register(&mut *state.store.connection().await?).await?;
+    let party = &caller.require(GATEWAY)?.party;
+    let conn = &mut *state.store.connection().await?;
+    let (register, tag) = devices::gateway_register(conn, state.keys.ledger(), party).await?;
     let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if known == Some(tag.as_str()) {
         return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish());
