@@ -1,6 +1,6 @@
-# The commands of the house.
+# The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: test banned fmt
+.PHONY: demo clean-demo test banned fmt
 
 test:
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked --no-tests=fail; \
@@ -14,3 +14,12 @@ banned:
 
 fmt:
 	cargo fmt --all
+
+# The season on this machine, until Ctrl-C. ARGS=--exit plays, confirms and stops.
+demo:
+	cargo build --release --locked --bins
+	target/release/suyuan-demo $(ARGS)
+
+# .data may hold a cluster that belongs to Postgres' user; a clone under a closed directory has it in /var/tmp instead.
+clean-demo:
+	rm -rf .data

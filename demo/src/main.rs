@@ -132,8 +132,11 @@ async fn describe(stack: &Stack, report: &SeasonReport) -> Result<Value, Box<dyn
             client.get(format!("{base}/proof/lot{}", commodity.lot_path)).send().await?.error_for_status()?;
         let bundle_file = stack.file(&format!("{}.bundle", commodity.name));
         std::fs::write(&bundle_file, bundle.bytes().await?)?;
-        let png =
-            client.get(format!("{base}/qr{}.png", commodity.lot_path)).send().await?.error_for_status()?;
+        let png = client
+            .get(format!("{base}/labels{}/qr.png", commodity.lot_path))
+            .send()
+            .await?
+            .error_for_status()?;
         let png_file = stack.file(&format!("{}.png", commodity.name));
         std::fs::write(&png_file, png.bytes().await?)?;
         commodities.push(json!({
