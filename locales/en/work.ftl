@@ -68,3 +68,5 @@ unit-relative-humidity = %RH
 unit-percent = %
 unit-ppm = ppm
 day-other-profiles = Steps of other products
+place-plot = Plot
+place-compartment = Compartment

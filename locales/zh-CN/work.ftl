@@ -68,3 +68,5 @@ unit-relative-humidity = %RH
 unit-percent = %
 unit-ppm = ppm
 day-other-profiles = 其他品类的步骤
+place-plot = 地块
+place-compartment = 小班

@@ -114,7 +114,7 @@ async fn day(
             .awaited
             .iter()
             .map(|sent| AwaitedView {
-                number: sent.consignment.number.clone(),
+                number: short_number(&sent.consignment.number),
                 from: sent.shipper.as_ref().map_or_else(String::new, |party| {
                     party_name(w, sent.lines.first().map_or("", |(lot, _)| lot.profile.as_str()), party)
                 }),
@@ -223,6 +223,11 @@ pub fn place_name(w: &Words, place: &store::party::Place) -> String {
         .name
         .clone()
         .unwrap_or_else(|| format!("{} {}", w.or(&format!("place-{}", place.kind), &place.kind), place.slug))
+}
+
+/// The shipper's own number of a consignment, which its address ends in.
+pub fn short_number(number: &str) -> String {
+    number.rsplit('/').next().unwrap_or(number).to_owned()
 }
 
 pub fn lot_href(gtin: &str, number: &str) -> String {

@@ -14,7 +14,7 @@ use crate::{
     web::{
         AppState, WebError,
         caller::SignedIn,
-        day::{lot_href, place_name, product_name},
+        day::{lot_href, place_name, product_name, short_number},
         label::key_of_path,
         lot::lot_path,
         page::{self, Frame},
@@ -164,7 +164,7 @@ async fn trace(
         .filter_map(|handover| {
             let lot = trace.lots.get(&handover.line.lot_id)?;
             Some(HandoverView {
-                number: handover.consignment.number.clone(),
+                number: short_number(&handover.consignment.number),
                 from: named(handover.consignment.shipper_id, &lot.profile),
                 to: named(handover.consignment.receiver_id, &lot.profile),
                 when: w.moment(handover.consignment.shipped_time, None),

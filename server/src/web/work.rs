@@ -17,7 +17,7 @@ use crate::{
     web::{
         AppState, WebError,
         caller::SignedIn,
-        day::{place_name, product_name},
+        day::{place_name, product_name, short_number},
         locale::Words,
         page::{self, Frame},
         scan::party_name,
@@ -313,7 +313,7 @@ fn choices(
                 let lines: Vec<String> =
                     sent.lines.iter().map(|(lot, quantity)| w.quantity(*quantity, &lot.unit)).collect();
                 let note = format!("{from} · {}", lines.join(" + "));
-                plain(&sent.consignment.number, sent.consignment.number.clone(), note)
+                plain(&sent.consignment.number, short_number(&sent.consignment.number), note)
             })
             .collect(),
         Kind::Place => options
