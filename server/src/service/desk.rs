@@ -143,16 +143,16 @@ pub async fn options(store: &Store, party: &Party, step: &Step) -> Result<Option
 /// A record of the party's own, for its receipt.
 pub async fn receipt(
     store: &Store,
-    party: &Party,
+    author: &Party,
     jti: uuid::Uuid,
 ) -> Result<Option<(Record, Vec<Lot>, Option<story::Leaf>)>, StoreError> {
     let mut conn = store.connection().await?;
     let Some(record) = record::by_jti(&mut conn, jti).await? else { return Ok(None) };
-    if record.party_id != party.id {
+    if record.party_id != author.id {
         return Ok(None);
     }
-    let parts = record::lots_of(&mut conn, std::slice::from_ref(&record.entry)).await?;
-    let ids: Vec<i64> = parts.into_iter().map(|(_, _, lot, _)| lot).collect();
+    let spoken_of = record::lots_of(&mut conn, std::slice::from_ref(&record.entry)).await?;
+    let ids: Vec<i64> = spoken_of.into_iter().map(|(_, _, lot, _)| lot).collect();
     let lots = lot::by_ids(&mut conn, &ids).await?;
     let leaf = store::ledger::locate(&mut conn, &record.entry).await?;
     Ok(Some((record, lots, leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index }))))

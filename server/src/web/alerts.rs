@@ -84,7 +84,7 @@ async fn alerts(
             }
         })
         .collect();
-    page::html(&AlertsPage { alerts, f })
+    page::html(&AlertsPage { f, alerts })
 }
 
 async fn acknowledge(

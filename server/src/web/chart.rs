@@ -27,21 +27,21 @@ pub struct ChartView {
 
 /// `None` where there is nothing to draw.
 pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
-    let (first, last) = (chart.points.first()?, chart.points.last()?);
-    let least = chart.points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
-    let most = chart.points.iter().map(|point| point.max).fold(f64::NEG_INFINITY, f64::max);
-    if !least.is_finite() || !most.is_finite() {
+    let (first, newest) = (chart.points.first()?, chart.points.last()?);
+    let lowest = chart.points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
+    let highest = chart.points.iter().map(|point| point.max).fold(f64::NEG_INFINITY, f64::max);
+    if !lowest.is_finite() || !highest.is_finite() {
         return None;
     }
     // The limit is drawn when it is near enough to mean something.
-    let span = (most - least).max(1.0);
-    let limit = chart.over.filter(|over| *over < most + span);
-    let top = limit.map_or(most, |limit| limit.max(most)) + span * 0.1;
-    let floor = least - span * 0.1;
+    let span = (highest - lowest).max(1.0);
+    let limit = chart.over.filter(|over| *over < highest + span);
+    let top = limit.map_or(highest, |limit| limit.max(highest)) + span * 0.1;
+    let floor = lowest - span * 0.1;
     let seconds = |at: chrono::DateTime<chrono::Utc>| {
         f64::from(i32::try_from((at - first.at).num_seconds()).unwrap_or(i32::MAX))
     };
-    let whole = seconds(last.at).max(1.0);
+    let whole = seconds(newest.at).max(1.0);
     let x = |at| LEFT + (WIDTH - LEFT - 8.0) * seconds(at) / whole;
     let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (top - value) / (top - floor);
     let path = |points: &mut dyn Iterator<Item = (f64, f64)>| {
@@ -53,18 +53,18 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
     let unit = w.or(&format!("unit-{}", unit_key(&chart.unit)), &chart.unit);
     let metric = w.or(&format!("{}-metric-{}", chart.profile, chart.metric), &chart.metric);
     let number = |value: f64| format!("{value:.1} {unit}");
-    let middle = f64::midpoint(least, most);
+    let middle = f64::midpoint(lowest, highest);
     Some(ChartView {
         sentence: w.with(
             "chart-sentence",
             [
                 ("metric", metric.clone()),
                 ("place", place.to_owned()),
-                ("min", number(least)),
-                ("max", number(most)),
+                ("min", number(lowest)),
+                ("max", number(highest)),
                 ("count", chart.readings.to_string()),
                 ("from", w.moment(first.at, None)),
-                ("to", w.moment(last.at, None)),
+                ("to", w.moment(newest.at, None)),
             ],
         ),
         title: metric,
@@ -72,12 +72,12 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
         line: format!("M{line}"),
         limit: limit.map(|limit| format!("{:.1}", y(limit))),
         limit_label: limit.map(number).unwrap_or_default(),
-        scale: [least, middle, most]
+        scale: [lowest, middle, highest]
             .into_iter()
             .map(|value| (format!("{:.1}", y(value)), format!("{value:.1}")))
             .collect(),
         from: w.moment(first.at, None),
-        to: w.moment(last.at, None),
+        to: w.moment(newest.at, None),
     })
 }
 

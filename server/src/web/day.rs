@@ -180,9 +180,9 @@ fn sections(w: &Words, state: &AppState, role: &str, known: &BTreeSet<&str>) -> 
         }
         let section = Section { name: w.say(profile.id()), tiles };
         if known.is_empty() || known.contains(profile.id()) {
-            own.push(section)
+            own.push(section);
         } else {
-            others.push(section)
+            others.push(section);
         }
     }
     (own, others)

@@ -134,12 +134,14 @@ fn told(request: &HttpRequest, problem: &Problem) -> HttpResponse {
 
 /// Percent-encodes everything but unreserved characters and `/`.
 pub fn form_component(text: &str) -> String {
+    use std::fmt::Write as _;
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            write!(encoded, "%{byte:02X}").unwrap_or_default();
         }
     }
     encoded

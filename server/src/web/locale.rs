@@ -176,6 +176,7 @@ impl Words {
     }
 
     /// A message with one argument.
+    #[expect(clippy::needless_pass_by_value, reason = "templates pass references and computed values alike")]
     pub fn say1(&self, key: &str, name: &str, value: impl ToString) -> String {
         let mut args = FluentArgs::new();
         args.set(name.to_owned(), argument(value.to_string()));
@@ -287,7 +288,7 @@ pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

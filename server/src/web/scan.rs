@@ -51,7 +51,7 @@ struct HomePage {
 
 async fn home(request: HttpRequest, member: MaybeSignedIn) -> Result<HttpResponse, WebError> {
     let page = HomePage { f: Frame::new(&request, member.0), typed: String::new(), unknown: false };
-    public(page::html(&page)?)
+    Ok(public(page::html(&page)?))
 }
 
 #[derive(Deserialize)]
@@ -187,16 +187,16 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
         }
     }
     let s = view(&frame.w, &state, &key, &told);
-    public(page::html(&ScanPage { f: frame, s })?)
+    Ok(public(page::html(&ScanPage { f: frame, s })?))
 }
 
-fn public(mut response: HttpResponse) -> Result<HttpResponse, WebError> {
+fn public(mut response: HttpResponse) -> HttpResponse {
     let value = header::HeaderValue::from_static(PUBLIC_CACHE);
     response.headers_mut().insert(header::CACHE_CONTROL, value);
     response
         .headers_mut()
         .insert(header::VARY, header::HeaderValue::from_static("Accept, Accept-Language, Cookie"));
-    Ok(response)
+    response
 }
 
 pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {

@@ -221,12 +221,11 @@ fn control(
     let kind = match field.kind {
         Kind::Decimal => "decimal",
         Kind::Integer => "integer",
-        Kind::Choice => "choice",
         Kind::Portions => "portions",
         Kind::Table => "table",
         Kind::Date => "date",
         Kind::Time => "time",
-        Kind::Lot | Kind::Consignment => "choice",
+        Kind::Choice | Kind::Lot | Kind::Consignment => "choice",
         Kind::Place | Kind::Party | Kind::Permit if !choices.is_empty() => "select",
         _ => "text",
     };
