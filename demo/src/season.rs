@@ -17,6 +17,9 @@ use serde::Serialize;
 
 pub use client::FrontDoorError;
 
+/// The regulator's party GLN, by its number in the example prefix.
+const REGULATOR: u32 = 190;
+
 /// Where the season is played.
 #[derive(Debug, Clone)]
 pub struct Addresses {

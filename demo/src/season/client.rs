@@ -98,12 +98,16 @@ impl FrontDoor {
         response.json().await.map_err(|source| FrontDoorError::Http { what, source })
     }
 
-    /// What became of a lot, as JSON text.
-    pub async fn trace_down(&self, session: &Session, lot: &str) -> Result<String, FrontDoorError> {
-        let what = format!("the trace of {lot}");
-        let request = self.client.get(format!("{}/api/v1/trace", self.base_url));
-        let request =
-            request.query(&[("id", lot), ("direction", "down")]).header(header::COOKIE, &session.cookie);
+    /// What somebody signed in reads over REST, as JSON text.
+    pub async fn read(
+        &self,
+        session: &Session,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<String, FrontDoorError> {
+        let what = format!("GET {path}");
+        let request = self.client.get(format!("{}{path}", self.base_url));
+        let request = request.query(query).header(header::COOKIE, &session.cookie);
         let response = self.send(&what, request).await?;
         if !response.status().is_success() {
             return Err(refused(what, response).await);

@@ -187,6 +187,9 @@ async fn hot_spot(scene: &mut Scene, epoch: &str) -> Result<(), FrontDoorError> 
         });
         scene.publish(&probe, &grid.collect::<Vec<_>>()).await?;
     }
+    if !scene.alerts("wuming").await?.contains("\"hot-spot\"") {
+        return Err(FrontDoorError::Answer { what: "the depot's alerts".to_owned(), member: "the hot spot" });
+    }
     let (start, end) = (scene.hours_ago(5), scene.hours_ago(1));
     let form = fields(&[
         ("lot", epoch),

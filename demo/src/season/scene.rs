@@ -338,9 +338,17 @@ impl Scene {
         self.front.expect_refusal(self.session(who)?, &path, (jti, rule), &fields).await
     }
 
+    /// Alerts that `who` sees, as JSON text.
+    pub async fn alerts(&self, who: &str) -> Result<String, FrontDoorError> {
+        self.front.read(self.session(who)?, "/api/v1/alerts", &[]).await
+    }
+
     /// The newest storage epoch that holds what `arrival` brought: what the trace says of it downstream.
     pub async fn newest_epoch(&self, who: &str, arrival: &str) -> Result<String, FrontDoorError> {
-        let answer = self.front.trace_down(self.session(who)?, arrival).await?;
+        let answer = self
+            .front
+            .read(self.session(who)?, "/api/v1/trace", &[("id", arrival), ("direction", "down")])
+            .await?;
         let (gtin_part, _) = arrival.split_once("/10/").unwrap_or((arrival, ""));
         let epochs = answer.split('"').filter_map(|word| {
             let number = word.strip_prefix(gtin_part)?.strip_prefix("/10/E")?;
@@ -356,8 +364,13 @@ impl Scene {
 
     /// The carrier's own system hands in an EPCIS 2.0 document.
     pub async fn capture(&self, token: &str, document: &Json) -> Result<(), FrontDoorError> {
-        self.front.post_document(token, "/api/v1/events", document).await?;
-        Ok(())
+        let path = "/api/v1/events";
+        let answer = self.front.post_document(token, path, document).await?;
+        if answer.get("refused").and_then(Json::as_u64) == Some(0) {
+            return Ok(());
+        }
+        let body = answer.to_string();
+        Err(FrontDoorError::Refused { what: path.to_owned(), status: reqwest::StatusCode::OK, body })
     }
 }
 
