@@ -63,6 +63,7 @@ pub struct Person {
 /// Plays what is missing of the season and reports all of it.
 pub async fn play(addresses: &Addresses) -> Result<SeasonReport, FrontDoorError> {
     let mut scene = scene::Scene::open(addresses).await?;
+    scene.organisation("jianguan", "regulator", "市场监管局（演示）", REGULATOR).await?;
     let commodities =
         vec![sugar::play(&mut scene).await?, grain::play(&mut scene).await?, timber::play(&mut scene).await?];
     Ok(scene.report(commodities))
