@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use store::{
     Store, StoreError, account,
     consignment::{self, Consignment, Line},
+    device,
     lot::{self, Holding, Lot},
     party::{self, Party, Place},
     quota::{self, Quota},
+    reading,
     record::{self, Record},
 };
 use trace::profile::{Field, Kind, Profile, Step};
@@ -156,4 +158,59 @@ pub async fn receipt(
     let lots = lot::by_ids(&mut conn, &ids).await?;
     let leaf = store::ledger::locate(&mut conn, &record.entry).await?;
     Ok(Some((record, lots, leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index }))))
+}
+
+/// What an instrument of the party sent for a field, not longer than [`INSTRUMENT_MINUTES`] ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub value: String,
+    /// Digital Link of the device, (8004).
+    pub device: String,
+}
+
+/// A vehicle does not stand on a scale for longer.
+const INSTRUMENT_MINUTES: i64 = 30;
+/// GS1 General Specifications §3.9.4: characters of a GIAI.
+const GIAI_CHARACTERS_MAX: usize = 30;
+
+/// Field → the newest reading of the party's instrument for it. Only this makes a value an instrument's, never what a
+/// client says of itself.
+pub async fn instruments(
+    store: &Store,
+    party: &Party,
+    step: &Step,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<String, Sent>, StoreError> {
+    let wanted: Vec<(&Field, &str, &str)> = step
+        .fields
+        .iter()
+        .filter_map(|field| {
+            let (kind, metric) = field.instrument.as_deref()?.split_once('.')?;
+            Some((field, kind, metric))
+        })
+        .collect();
+    let Some(prefix) = party.company_prefix.as_deref().filter(|_| !wanted.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut conn = store.connection().await?;
+    let devices = device::of_parties(&mut conn, std::slice::from_ref(&party.slug)).await?;
+    let ids: Vec<i64> = devices.iter().map(|(_, device)| device.id).collect();
+    let since = now - TimeDelta::minutes(INSTRUMENT_MINUTES);
+    let mut readings = reading::latest(&mut conn, &ids, since).await?;
+    readings.sort_by_key(|reading| std::cmp::Reverse(reading.at));
+    let sent = |(field, kind, metric): (&Field, &str, &str)| {
+        readings.iter().find_map(|reading| {
+            let (_, device) = devices.iter().find(|(_, device)| device.id == reading.device_id)?;
+            let last = reading.name.rsplit(['/', '.', ':']).next()?;
+            let asset = format!("{prefix}{}", device.name);
+            (device.kind == kind && last == metric && asset.len() <= GIAI_CHARACTERS_MAX).then(|| {
+                let sent = Sent {
+                    value: reading.value.to_string(),
+                    device: format!("https://id.gs1.org/8004/{asset}"),
+                };
+                (field.id.clone(), sent)
+            })
+        })
+    };
+    Ok(wanted.into_iter().filter_map(sent).collect())
 }

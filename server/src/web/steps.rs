@@ -11,6 +11,7 @@ use crate::{
     service::{
         account::Member,
         capture::{Capture, CaptureError, Receipt, Request},
+        desk,
     },
     web::{AppState, WebError, caller::SignedIn, error::FieldError},
 };
@@ -77,8 +78,31 @@ pub async fn take(
         documents: &state.documents,
         serial_master: &state.serial_master,
     };
+    let submitted = with_instruments(state, member, step, submitted).await?;
     let request = Request { party: &member.party, account: Some(member.account_id), profile, step, jti };
-    capture.take(request, submitted).await
+    capture.take(request, &submitted).await
+}
+
+/// Says of a value that an instrument sent it exactly where one did; what a client claims of itself is dropped, because
+/// the grade of the statement follows from it.
+async fn with_instruments(
+    state: &AppState,
+    member: &Member,
+    step: &trace::profile::Step,
+    submitted: &[(String, String)],
+) -> Result<Vec<(String, String)>, CaptureError> {
+    let sent = desk::instruments(&state.store, &member.party, step, chrono::Utc::now()).await?;
+    let mut pairs: Vec<(String, String)> =
+        submitted.iter().filter(|(name, _)| !name.ends_with("@device")).cloned().collect();
+    let from_instruments: Vec<(String, String)> = pairs
+        .iter()
+        .filter_map(|(name, value)| {
+            let sent = sent.get(name).filter(|sent| sent.value == value.trim())?;
+            Some((format!("{name}@device"), sent.device.clone()))
+        })
+        .collect();
+    pairs.extend(from_instruments);
+    Ok(pairs)
 }
 
 /// A JSON object as the pairs of a form: `{"portions": {"<lot>": 5}}` is `portions:<lot>=5`.

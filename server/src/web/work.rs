@@ -151,11 +151,24 @@ pub async fn form_page(
     let options = desk::options(&state.store, &member.party, step).await?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let jti = jti_of(typed);
+    // What an instrument just sent is filled in; what was typed stays.
+    let sent = desk::instruments(&state.store, &member.party, step, chrono::Utc::now()).await?;
+    let mut typed = typed.to_vec();
+    typed.retain(|(name, _)| !name.ends_with("@device"));
+    for (field, sent) in sent {
+        let given = typed.iter().find(|(name, _)| *name == field).map(|(_, value)| value.trim().to_owned());
+        if given.is_none() {
+            typed.push((field.clone(), sent.value.clone()));
+        }
+        if given.is_none_or(|given| given == sent.value) {
+            typed.push((format!("{field}@device"), sent.device));
+        }
+    }
     let controls = step
         .fields
         .iter()
         .filter(|field| field.is_asked())
-        .map(|field| control(&f.w, profile, step, field, &options, typed, refusals))
+        .map(|field| control(&f.w, profile, step, field, &options, &typed, refusals))
         .collect();
     let errors = refusals
         .iter()
