@@ -1,0 +1,265 @@
+//! The season, played on the real Postgres, witness, server and gateway; then what it promises, one after the other on the
+//! same data, because playing it is what takes the time.
+
+#![allow(clippy::print_stdout, reason = "a skipped promise is said loudly")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use demo::{
+    season::{self, Addresses, SeasonReport},
+    stack::{Options, Stack, free_port, programs_beside_us},
+};
+
+/// Names of the season's natural persons: none may stand in clear in the database.
+const PEOPLE: [&str; 7] = ["甘桂生", "农秀兰", "黄国强", "韦志明", "陆美英", "莫家林", "黄保管"];
+/// Bytes of a scan page's first answer, compressed.
+const SCAN_BYTES_MAX: usize = 14 * 1024;
+
+struct House {
+    stack: Stack,
+    report: SeasonReport,
+    client: reqwest::Client,
+    data: PathBuf,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+impl House {
+    async fn open() -> Self {
+        let programs = programs_beside_us().unwrap();
+        for program in ["suyuan", "suyuan-gateway", "suyuan-auditor"] {
+            assert!(programs.join(program).exists(), "{program} is not built: run `make test`");
+        }
+        let data = std::env::temp_dir().join(format!("suyuan-season-{}", std::process::id()));
+        let options = Options {
+            root: root(),
+            data: data.clone(),
+            programs,
+            http_port: free_port().unwrap(),
+            mqtt_port: free_port().unwrap(),
+            witness_port: free_port().unwrap(),
+            database_url: None,
+        };
+        let stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
+        let report = season::play(&addresses(&stack)).await.unwrap();
+        let client = reqwest::Client::new();
+        let house = Self { stack, report, client, data };
+        house.every_statement_is_proved().await;
+        house
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.stack.base_url())).send().await.unwrap()
+    }
+
+    /// Each record has a bundle, within the time that the witness and the roster take.
+    async fn every_statement_is_proved(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        for jti in &self.report.records {
+            while !self.get(&format!("/proof/{jti}")).await.status().is_success() {
+                assert!(Instant::now() < until, "record {jti} has no proof");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    async fn bundles(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for commodity in &self.report.commodities {
+            let answer = self.get(&format!("/proof/lot{}", commodity.lot_path)).await;
+            assert!(answer.status().is_success(), "{}: {}", commodity.name, answer.status());
+            let file = self.data.join(format!("{}.bundle", commodity.name));
+            std::fs::write(&file, answer.bytes().await.unwrap()).unwrap();
+            files.push(file);
+        }
+        files
+    }
+
+    fn auditor(&self, arguments: &[&Path]) -> Output {
+        let trust = self.stack.write_trust().unwrap();
+        let mut command = Command::new(self.stack.options.programs.join("suyuan-auditor"));
+        command.arg("verify").args(arguments).arg("--trust").arg(trust).output().unwrap()
+    }
+
+    fn fsck(&self) {
+        let registrar = self.data.join("registrar.key");
+        let suyuan = self.stack.options.programs.join("suyuan");
+        let kid = Command::new(&suyuan).args(["keys", "thumbprint"]).arg(registrar).output().unwrap();
+        let kid = String::from_utf8(kid.stdout).unwrap();
+        let checked = Command::new(suyuan)
+            .args(["fsck", "--database-url", &self.stack.database_url("auditor"), "--registrar", kid.trim()])
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{}", said(&checked));
+    }
+}
+
+fn addresses(stack: &Stack) -> Addresses {
+    Addresses {
+        base_url: stack.base_url(),
+        mqtt_host: "127.0.0.1".to_owned(),
+        mqtt_port: stack.options.mqtt_port,
+        operator_login: stack.operator_login().to_owned(),
+        operator_password: stack.operator_password.clone(),
+        state_file: stack.file("season.json"),
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
+    let mut house = House::open().await;
+    codes_decode_and_pages_tell_the_story_without_script(&house).await;
+    an_unknown_code_was_never_issued(&house).await;
+    no_person_stands_in_clear_in_a_dump(&house);
+    evidence_cannot_be_changed_by_the_application(&house);
+    nothing_acknowledged_is_lost_when_processes_are_killed(&mut house).await;
+    a_second_run_changes_nothing(&house).await;
+    an_erased_person_breaks_no_proof(&house).await;
+    bundles_verify_with_the_server_stopped(&mut house).await;
+    std::fs::remove_dir_all(&house.data).unwrap_or_default();
+}
+
+async fn codes_decode_and_pages_tell_the_story_without_script(house: &House) {
+    for commodity in &house.report.commodities {
+        let png = house.get(&format!("/labels{}/qr.png", commodity.lot_path)).await.bytes().await.unwrap();
+        let file = house.data.join("code.png");
+        std::fs::write(&file, png).unwrap();
+        match Command::new("zbarimg").args(["-q", "--raw"]).arg(&file).output() {
+            Err(_) => println!("SKIPPED: zbarimg is not installed, no code was scanned"),
+            Ok(scanned) => {
+                let url = format!("{}{}", house.stack.base_url().to_ascii_uppercase(), commodity.lot_path);
+                assert_eq!(String::from_utf8(scanned.stdout).unwrap().trim(), url);
+            }
+        }
+        let request = house.client.get(format!("{}{}", house.stack.base_url(), commodity.lot_path));
+        let page = request
+            .header("Accept", "text/html")
+            .header("Accept-Language", "zh-CN")
+            .header("Accept-Encoding", "gzip")
+            .send()
+            .await
+            .unwrap();
+        assert!(page.status().is_success());
+        assert_eq!(page.headers()["content-encoding"], "gzip");
+        let bytes = page.bytes().await.unwrap();
+        assert!(bytes.len() <= SCAN_BYTES_MAX, "{}: {} bytes", commodity.name, bytes.len());
+        let plain = house.client.get(format!("{}{}", house.stack.base_url(), commodity.lot_path));
+        let plain =
+            plain.header("Accept", "text/html").header("Accept-Language", "zh-CN").send().await.unwrap();
+        let policy = plain.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(!policy.contains("unsafe-inline'; script") && !policy.contains("unsafe-eval"), "{policy}");
+        let text = plain.text().await.unwrap();
+        assert!(text.contains("记录完整"), "{} is not told as complete", commodity.name);
+        assert!(!text.contains("<script"), "the story needs no script");
+    }
+}
+
+async fn an_unknown_code_was_never_issued(house: &House) {
+    let answer = house.get("/01/09521234000150/21/6ABCDEFGHJKMNPQRS").await;
+    assert_eq!(answer.status().as_u16(), 404);
+    let answer = house.get("/01/09521234000150/10/NOBODY").await;
+    assert_eq!(answer.status().as_u16(), 404);
+}
+
+fn no_person_stands_in_clear_in_a_dump(house: &House) {
+    let programs = demo::machine::postgres_programs().unwrap();
+    let dump =
+        Command::new(programs.join("pg_dump")).arg(house.stack.database_url("migrator")).output().unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let text = String::from_utf8_lossy(&dump.stdout);
+    assert!(text.contains("COPY public.record "), "the dump holds the records");
+    for name in PEOPLE {
+        assert!(!text.contains(name), "{name} stands in clear in the database");
+    }
+    assert!(!text.contains("\"polygon\""), "a plot's polygon stands in clear in the database");
+}
+
+fn evidence_cannot_be_changed_by_the_application(house: &House) {
+    let programs = demo::machine::postgres_programs().unwrap();
+    for table in ["record", "entry", "tile", "disclosure", "pack", "checkpoint", "movement"] {
+        for statement in [format!("delete from {table}"), format!("update {table} set {}", column(table))] {
+            let refused = Command::new(programs.join("psql"))
+                .args(["-X", "-v", "ON_ERROR_STOP=1", "-c", &statement])
+                .arg(house.stack.database_url("app"))
+                .output()
+                .unwrap();
+            assert!(!refused.status.success(), "{statement} was allowed");
+            assert!(said(&refused).contains("permission denied"), "{}", said(&refused));
+        }
+    }
+}
+
+fn column(table: &str) -> &'static str {
+    match table {
+        "record" => "late = late",
+        "entry" => "hash = hash",
+        "tile" => "data = data",
+        "disclosure" => "sealed = sealed",
+        "pack" => "bytes = bytes",
+        "checkpoint" => "note = note",
+        _ => "reason = reason",
+    }
+}
+
+/// `kill -9` of each in turn: what was acknowledged before is there after, and the log goes on from where it was.
+async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut House) {
+    house.stack.server.as_mut().unwrap().kill().unwrap();
+    house.stack.start_server().await.unwrap();
+    house.every_statement_is_proved().await;
+
+    house.stack.cluster.as_mut().unwrap().kill().unwrap();
+    let cluster = house.stack.cluster.as_mut().unwrap();
+    tokio::task::block_in_place(|| cluster.restart()).unwrap();
+    house.every_statement_is_proved().await;
+
+    house.stack.gateway.as_mut().unwrap().kill().unwrap();
+    house.stack.start_gateway().await.unwrap();
+    house.fsck();
+}
+
+/// The season names its steps: played again, it is answered with the same records.
+async fn a_second_run_changes_nothing(house: &House) {
+    let again = season::play(&addresses(&house.stack)).await.unwrap();
+    assert_eq!(again.records, house.report.records);
+}
+
+async fn an_erased_person_breaks_no_proof(house: &House) {
+    let base = house.stack.base_url();
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let credentials =
+        [("login", house.stack.operator_login()), ("password", house.stack.operator_password.as_str())];
+    let signed_in = client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials);
+    let signed_in = signed_in.send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let erase = client.post(format!("{base}/api/v1/parties/gan/erase"));
+    let erased = erase.header("Origin", &base).header("Cookie", cookie).send().await.unwrap();
+    assert!(erased.status().is_success(), "{}", erased.status());
+    house.fsck();
+    house.every_statement_is_proved().await;
+}
+
+async fn bundles_verify_with_the_server_stopped(house: &mut House) {
+    let bundles = house.bundles().await;
+    house.stack.server.as_mut().unwrap().stop();
+    for bundle in bundles {
+        let checked = house.auditor(&[&bundle]);
+        assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+
+        let mut spoilt = std::fs::read(&bundle).unwrap();
+        let middle = spoilt.len() / 2;
+        spoilt[middle] ^= 1;
+        let spoilt_file = bundle.with_extension("spoilt");
+        std::fs::write(&spoilt_file, spoilt).unwrap();
+        assert_eq!(house.auditor(&[&spoilt_file]).status.code(), Some(1));
+    }
+}
