@@ -127,26 +127,19 @@ async fn describe(stack: &Stack, report: &SeasonReport) -> Result<Value, Box<dyn
     let base = stack.base_url();
     let mut commodities = Vec::new();
     for commodity in &report.commodities {
-        let url = format!("{base}{}", commodity.lot_path);
-        let bundle =
-            client.get(format!("{base}/proof/lot{}", commodity.lot_path)).send().await?.error_for_status()?;
-        let bundle_file = stack.file(&format!("{}.bundle", commodity.name));
-        std::fs::write(&bundle_file, bundle.bytes().await?)?;
-        let png = client
-            .get(format!("{base}/labels{}/qr.png", commodity.lot_path))
-            .send()
-            .await?
-            .error_for_status()?;
+        stack.valid_bundle(&commodity.lot_path, commodity.name).await?;
+        let scanned =
+            stack.first_pack(&commodity.lot_path).await?.unwrap_or_else(|| commodity.lot_path.clone());
+        let png = client.get(format!("{base}/labels{scanned}/qr.png")).send().await?.error_for_status()?;
         let png_file = stack.file(&format!("{}.png", commodity.name));
         std::fs::write(&png_file, png.bytes().await?)?;
         commodities.push(json!({
             "name": commodity.name,
-            "scan_url": url,
+            "scan_url": format!("{base}{scanned}"),
             "qr_png": format!(".data/{}.png", commodity.name),
             "bundle": format!(".data/{}.bundle", commodity.name),
         }));
     }
-    stack.write_trust()?;
     let origin = stack.origin();
     let path = origin.split_once('/').map_or("", |(_, path)| path);
     Ok(json!({

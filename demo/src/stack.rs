@@ -34,6 +34,8 @@ pub enum StackError {
     NotReady(&'static str, PathBuf),
     #[error("the server refused")]
     Http(#[from] reqwest::Error),
+    #[error("the proof of {0} was answered {1}")]
+    NoProof(String, reqwest::StatusCode),
     #[error("the server answered {0} where a token was asked for")]
     NoToken(reqwest::StatusCode),
 }
@@ -154,6 +156,28 @@ impl Stack {
         let path = self.file("trust.txt");
         fs::write(&path, text).map_err(|error| io_error(&path, error))?;
         Ok(path)
+    }
+
+    /// Downloads the proof of a lot's story and checks it with the auditor, until it is valid: the newest statement waits for
+    /// its cosignature and for the roster after it.
+    pub async fn valid_bundle(&self, lot_path: &str, name: &str) -> Result<PathBuf, StackError> {
+        let trust = self.write_trust()?.display().to_string();
+        let file = self.file(&format!("{name}.bundle"));
+        let until = Instant::now() + READY_PATIENCE;
+        loop {
+            let answer = reqwest::get(format!("{}/proof/lot{lot_path}", self.base_url())).await?;
+            if answer.status().is_success() {
+                std::fs::write(&file, answer.bytes().await?).map_err(|error| io_error(&file, error))?;
+                let arguments = ["verify", &file.display().to_string(), "--trust", &trust];
+                let verdict = self.program("suyuan-auditor", &arguments, &[]);
+                if verdict.is_ok() || Instant::now() > until {
+                    return verdict.map(|_| file);
+                }
+            } else if Instant::now() > until {
+                return Err(StackError::NoProof(lot_path.to_owned(), answer.status()));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// Each key is made once; a second run finds it.
@@ -290,25 +314,37 @@ impl Stack {
     }
 
     async fn gateway_token(&self) -> Result<String, StackError> {
+        let (client, cookie) = self.operator_session().await?;
         let base = self.base_url();
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        let credentials = [("login", OPERATOR_LOGIN), ("password", self.operator_password.as_str())];
-        let signed_in =
-            client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials).send().await?;
-        let cookies = signed_in.headers().get_all("set-cookie").iter();
-        let session = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).next();
-        let session = session.unwrap_or_default().to_owned();
         let body = json!({"party": "operator", "label": "demo gateway", "scopes": ["gateway"]});
-        let answer = client
-            .post(format!("{base}/api/v1/tokens"))
-            .header("Origin", &base)
-            .header("Cookie", session)
-            .json(&body)
-            .send()
-            .await?;
+        let request = client.post(format!("{base}/api/v1/tokens")).header("Origin", &base);
+        let answer = request.header("Cookie", cookie).json(&body).send().await?;
         let status = answer.status();
         let answer: serde_json::Value = answer.json().await?;
         answer["token"].as_str().map(str::to_owned).ok_or(StackError::NoToken(status))
+    }
+
+    /// Signs the operator in: a client that follows no redirect, and the session's cookie.
+    pub async fn operator_session(&self) -> Result<(reqwest::Client, String), StackError> {
+        let base = self.base_url();
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        let credentials = [("login", OPERATOR_LOGIN), ("password", self.operator_password.as_str())];
+        let request = client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials);
+        let signed_in = request.send().await?;
+        let cookies = signed_in.headers().get_all("set-cookie").iter();
+        let session = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).next();
+        Ok((client, session.unwrap_or_default().to_owned()))
+    }
+
+    /// The address printed on the first pack of a coded lot, below the base URL; `None` for a lot without codes.
+    pub async fn first_pack(&self, lot_path: &str) -> Result<Option<String>, StackError> {
+        let parts: Vec<&str> = lot_path.split('/').collect();
+        let ["", "01", gtin, "10", lot] = parts.as_slice() else { return Ok(None) };
+        let (client, cookie) = self.operator_session().await?;
+        let url = format!("{}/api/v1/lots/{gtin}/{lot}/serials?limit=1", self.base_url());
+        let answer = client.get(url).header("Cookie", cookie).send().await?.error_for_status()?;
+        let answer: serde_json::Value = answer.json().await?;
+        Ok(answer["serials"][0].as_str().map(|serial| format!("/01/{gtin}/21/{serial}")))
     }
 
     fn suyuan(

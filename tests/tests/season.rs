@@ -72,11 +72,7 @@ impl House {
     async fn bundles(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for commodity in &self.report.commodities {
-            let answer = self.get(&format!("/proof/lot{}", commodity.lot_path)).await;
-            assert!(answer.status().is_success(), "{}: {}", commodity.name, answer.status());
-            let file = self.data.join(format!("{}.bundle", commodity.name));
-            std::fs::write(&file, answer.bytes().await.unwrap()).unwrap();
-            files.push(file);
+            files.push(self.stack.valid_bundle(&commodity.lot_path, commodity.name).await.unwrap());
         }
         files
     }
@@ -131,37 +127,42 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
 
 async fn codes_decode_and_pages_tell_the_story_without_script(house: &House) {
     for commodity in &house.report.commodities {
-        let png = house.get(&format!("/labels{}/qr.png", commodity.lot_path)).await.bytes().await.unwrap();
-        let file = house.data.join("code.png");
-        std::fs::write(&file, png).unwrap();
-        match Command::new("zbarimg").args(["-q", "--raw"]).arg(&file).output() {
-            Err(_) => println!("SKIPPED: zbarimg is not installed, no code was scanned"),
-            Ok(scanned) => {
-                let url = format!("{}{}", house.stack.base_url().to_ascii_uppercase(), commodity.lot_path);
-                assert_eq!(String::from_utf8(scanned.stdout).unwrap().trim(), url);
-            }
+        let pack = house.stack.first_pack(&commodity.lot_path).await.unwrap();
+        let pack =
+            pack.unwrap_or_else(|| panic!("{}: no pack of the season's goods has a code", commodity.name));
+        for path in [&commodity.lot_path, &pack] {
+            a_code_decodes(house, path).await;
+            a_page_tells_the_story(house, path).await;
         }
-        let request = house.client.get(format!("{}{}", house.stack.base_url(), commodity.lot_path));
-        let page = request
-            .header("Accept", "text/html")
-            .header("Accept-Language", "zh-CN")
-            .header("Accept-Encoding", "gzip")
-            .send()
-            .await
-            .unwrap();
-        assert!(page.status().is_success());
-        assert_eq!(page.headers()["content-encoding"], "gzip");
-        let bytes = page.bytes().await.unwrap();
-        assert!(bytes.len() <= SCAN_BYTES_MAX, "{}: {} bytes", commodity.name, bytes.len());
-        let plain = house.client.get(format!("{}{}", house.stack.base_url(), commodity.lot_path));
-        let plain =
-            plain.header("Accept", "text/html").header("Accept-Language", "zh-CN").send().await.unwrap();
-        let policy = plain.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(!policy.contains("unsafe-inline'; script") && !policy.contains("unsafe-eval"), "{policy}");
-        let text = plain.text().await.unwrap();
-        assert!(text.contains("记录完整"), "{} is not told as complete", commodity.name);
-        assert!(!text.contains("<script"), "the story needs no script");
     }
+}
+
+async fn a_code_decodes(house: &House, path: &str) {
+    let png = house.get(&format!("/labels{path}/qr.png")).await.bytes().await.unwrap();
+    let file = house.data.join("code.png");
+    std::fs::write(&file, png).unwrap();
+    match Command::new("zbarimg").args(["-q", "--raw"]).arg(&file).output() {
+        Err(_) => println!("SKIPPED: zbarimg is not installed, no code was scanned"),
+        Ok(scanned) => {
+            let url = format!("{}{path}", house.stack.base_url().to_ascii_uppercase());
+            assert_eq!(String::from_utf8(scanned.stdout).unwrap().trim(), url);
+        }
+    }
+}
+
+async fn a_page_tells_the_story(house: &House, path: &str) {
+    let request = || {
+        let request = house.client.get(format!("{}{path}", house.stack.base_url()));
+        request.header("Accept", "text/html").header("Accept-Language", "zh-CN")
+    };
+    let page = request().header("Accept-Encoding", "gzip").send().await.unwrap();
+    assert!(page.status().is_success(), "{path}: {}", page.status());
+    assert_eq!(page.headers()["content-encoding"], "gzip");
+    let bytes = page.bytes().await.unwrap();
+    assert!(bytes.len() <= SCAN_BYTES_MAX, "{path}: {} bytes", bytes.len());
+    let text = request().send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("记录完整"), "{path} is not told as complete");
+    assert!(!text.contains("<script"), "the story needs no script");
 }
 
 async fn an_unknown_code_was_never_issued(house: &House) {
@@ -235,12 +236,7 @@ async fn a_second_run_changes_nothing(house: &House) {
 
 async fn an_erased_person_breaks_no_proof(house: &House) {
     let base = house.stack.base_url();
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    let credentials =
-        [("login", house.stack.operator_login()), ("password", house.stack.operator_password.as_str())];
-    let signed_in = client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials);
-    let signed_in = signed_in.send().await.unwrap();
-    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let (client, cookie) = house.stack.operator_session().await.unwrap();
     let erase = client.post(format!("{base}/api/v1/parties/gan/erase"));
     let erased = erase.header("Origin", &base).header("Cookie", cookie).send().await.unwrap();
     assert!(erased.status().is_success(), "{}", erased.status());

@@ -4,6 +4,7 @@ pub mod account;
 pub mod alerts;
 pub mod caller;
 pub mod chart;
+pub mod codes;
 pub mod day;
 pub mod error;
 pub mod events;
@@ -55,6 +56,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(log::routes);
     routes.configure(account::routes);
     routes.configure(registry::routes);
+    routes.configure(codes::routes);
     routes.configure(steps::routes);
     routes.configure(packs::routes);
     routes.configure(label::routes);
