@@ -15,7 +15,7 @@ use demo::{
 use serde_json::{Value, json};
 
 /// How long the newest record may take to be cosigned before `--exit` calls it a failure.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
+const CONFIRM_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Start Suyuan on this machine, play a season of sugar, grain and timber, and serve until Ctrl-C
 #[derive(Parser)]

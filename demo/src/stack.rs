@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     postgres::{Cluster, PostgresError},
     process::Running,
 };
 
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+const READY_PATIENCE: Duration = Duration::from_mins(1);
 const LEDGER: &str = "suyuan-demo";
 /// GS1's example prefix 952: nothing that it numbers exists.
 const OPERATOR_PGLN: &str = "9521234000006";
@@ -80,13 +80,11 @@ impl Stack {
     /// Starts what is not yet there. Called again on the same data, it goes on where it stopped.
     pub async fn start(options: Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Self, StackError> {
         make_private_directory(&options.data)?;
-        let cluster = match options.database_url {
-            Some(_) => None,
-            None => {
-                let home = options.data.join("postgres");
-                let lent = &mut *say;
-                Some(tokio::task::block_in_place(|| Cluster::start(&home, lent))?)
-            }
+        let cluster = if options.database_url.is_some() {
+            None
+        } else {
+            let home = options.data.join("postgres");
+            Some(tokio::task::block_in_place(|| Cluster::start(&home, say))?)
         };
         let year = chrono::Datelike::year(&chrono::Utc::now());
         let mut stack = Self {
@@ -320,8 +318,8 @@ impl Stack {
         let request = client.post(format!("{base}/api/v1/tokens")).header("Origin", &base);
         let answer = request.header("Cookie", cookie).json(&body).send().await?;
         let status = answer.status();
-        let answer: serde_json::Value = answer.json().await?;
-        answer["token"].as_str().map(str::to_owned).ok_or(StackError::NoToken(status))
+        let answer: Value = answer.json().await?;
+        answer.pointer("/token").and_then(Value::as_str).map(str::to_owned).ok_or(StackError::NoToken(status))
     }
 
     /// Signs the operator in: a client that follows no redirect, and the session's cookie.
@@ -331,8 +329,8 @@ impl Stack {
         let credentials = [("login", OPERATOR_LOGIN), ("password", self.operator_password.as_str())];
         let request = client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials);
         let signed_in = request.send().await?;
-        let cookies = signed_in.headers().get_all("set-cookie").iter();
-        let session = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).next();
+        let mut cookies = signed_in.headers().get_all("set-cookie").iter();
+        let session = cookies.find_map(|cookie| cookie.to_str().ok()?.split(';').next());
         Ok((client, session.unwrap_or_default().to_owned()))
     }
 
@@ -343,8 +341,9 @@ impl Stack {
         let (client, cookie) = self.operator_session().await?;
         let url = format!("{}/api/v1/lots/{gtin}/{lot}/serials?limit=1", self.base_url());
         let answer = client.get(url).header("Cookie", cookie).send().await?.error_for_status()?;
-        let answer: serde_json::Value = answer.json().await?;
-        Ok(answer["serials"][0].as_str().map(|serial| format!("/01/{gtin}/21/{serial}")))
+        let answer: Value = answer.json().await?;
+        let serial = answer.pointer("/serials/0").and_then(Value::as_str);
+        Ok(serial.map(|serial| format!("/01/{gtin}/21/{serial}")))
     }
 
     fn suyuan(

@@ -408,10 +408,15 @@ async fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::Ap
     let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir(&dir).unwrap();
     let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
-    for (name, seed) in [("registrar", [1; 32]), ("derivation", [2; 32]), ("kek", [3; 32])] {
+    for (name, seed) in
+        [("registrar", [1; 32]), ("derivation", [2; 32]), ("kek", [3; 32]), ("serial-master", [4; 32])]
+    {
         let file = dir.join(name);
         write_secret(&file, &trace::b64::url(&seed)).unwrap();
-        let option = if name == "kek" { "--kek-file".to_owned() } else { format!("--{name}-key-file") };
+        let option = match name {
+            "kek" | "serial-master" => format!("--{name}-file"),
+            _ => format!("--{name}-key-file"),
+        };
         arguments.extend([option, file.display().to_string()]);
     }
     let log_key = dir.join("log");

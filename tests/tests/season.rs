@@ -1,7 +1,13 @@
 //! The season, played on the real Postgres, witness, server and gateway; then what it promises, one after the other on the
 //! same data, because playing it is what takes the time.
 
-#![allow(clippy::print_stdout, reason = "a skipped promise is said loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may stop where it stands, and says loudly what it skips"
+)]
 
 use std::{
     path::{Path, PathBuf},
@@ -134,6 +140,7 @@ async fn codes_decode_and_pages_tell_the_story_without_script(house: &House) {
             a_code_decodes(house, path).await;
             a_page_tells_the_story(house, path).await;
         }
+        a_browser_shows_the_story(house, &pack);
     }
 }
 
@@ -163,6 +170,29 @@ async fn a_page_tells_the_story(house: &House, path: &str) {
     let text = request().send().await.unwrap().text().await.unwrap();
     assert!(text.contains("记录完整"), "{path} is not told as complete");
     assert!(!text.contains("<script"), "the story needs no script");
+}
+
+/// The page's policy allows no script, so what Chromium shows is what it shows without.
+fn a_browser_shows_the_story(house: &House, path: &str) {
+    let profile = house.data.join("browser");
+    let shown = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--accept-lang=zh-CN", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("{}{path}", house.stack.base_url()))
+        .output();
+    match shown {
+        Err(_) => println!("SKIPPED: chromium is not installed, no page was looked at"),
+        Ok(shown) => {
+            let page = String::from_utf8_lossy(&shown.stdout);
+            assert!(
+                page.contains("记录完整"),
+                "Chromium does not show the story of {path}: {}",
+                said(&shown)
+            );
+        }
+    }
 }
 
 async fn an_unknown_code_was_never_issued(house: &House) {
