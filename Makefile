@@ -1,13 +1,20 @@
 # The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: demo clean-demo test banned fmt
+.PHONY: demo clean-demo test contracts banned fmt
 
 # The truth. Programs first, because the season's test starts them.
-test:
+test: contracts
 	@[ -d ../shared/data ] || echo "SKIPPED: no ../shared/data: every test against other people's vectors"
 	cargo build --workspace --bins --locked
 	@if command -v cargo-nextest >/dev/null; then run="cargo nextest run --workspace --locked --no-tests=fail --no-fail-fast"; \
 	else run="cargo test --workspace --locked --no-fail-fast"; fi; tests/with-postgres $$run
+
+# The contract's own tests, and that the committed artefact is what its source compiles to.
+contracts:
+	@command -v npm >/dev/null || { echo "missing: npm (it brings the Solidity compiler and forge)"; \
+	  if [ "$$(id -u)" = 0 ]; then s=; else s="sudo -n"; fi; \
+	  $$s apt-get update -q && $$s apt-get install -y -q --no-install-recommends npm; }
+	cd contracts && npm ci --no-audit --no-fund --loglevel=error && node_modules/.bin/forge test && node artefact.mjs
 
 # No C where it can be helped: these may not enter the tree by any door.
 banned:
