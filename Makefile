@@ -30,6 +30,6 @@ demo:
 	cargo build --release --locked --bins
 	target/release/suyuan-demo $(ARGS)
 
-# .data may hold a cluster that belongs to Postgres' user; a clone under a closed directory has it in /var/tmp instead.
+# A clone that Postgres' user cannot reach has its cluster in /var/tmp, named by the project's path; the demo says where.
 clean-demo:
-	rm -rf .data
+	rm -rf .data /var/tmp/suyuan-$$(printf %s "$$PWD/.data/postgres" | sha256sum | xxd -r -p | base64 | tr '+/' '-_' | cut -c1-12)
