@@ -1,5 +1,11 @@
 //! Migrations go up, down and up again, and leave the same schema.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may stop where it stands, and says loudly what it skips"
+)]
+
 use std::process::Command;
 
 /// A fresh database of the cluster that `TEST_DATABASE_URL` names.
