@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod linkset;
 pub mod profiles;
 pub mod proof;
+pub mod records;
 pub mod registry;
 pub mod story;
 pub mod tracing;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::hash::Hash;
+use crate::{hash::Hash, rules::largest_remainder};
 
 /// Which way to follow the edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +212,7 @@ impl<N: Ord + Clone> Walk<N> {
         };
         let mut weights = weights;
         weights.push(beyond);
-        let mut parts = largest_remainder(share, &weights);
+        let mut parts = divide(share, &weights);
         let stays = parts.pop().unwrap_or_default();
         (parts, stays)
     }
@@ -229,7 +229,7 @@ fn consumed<N: Ord>(edges: &[&Edge<N>]) -> Vec<i64> {
         let of: Vec<&Edge<N>> = indices.iter().filter_map(|index| edges.get(*index).copied()).collect();
         let taken = of.iter().map(|edge| edge.parent_quantity).max().unwrap_or_default();
         let outputs: Vec<i64> = of.iter().map(|edge| edge.child_quantity).collect();
-        for (index, part) in indices.iter().zip(largest_remainder(taken, &outputs)) {
+        for (index, part) in indices.iter().zip(divide(taken, &outputs)) {
             if let Some(weight) = weights.get_mut(*index) {
                 *weight = part;
             }
@@ -263,41 +263,35 @@ pub fn trace<N: Ord + Clone>(root: N, direction: Direction, lots_max: usize, lot
     walk.finish()
 }
 
-/// Divides `total` in proportion to `weights` into integers that add up to it exactly: each gets its whole part, and
-/// the largest remainders get one more, the earlier first among equals. Negative weights count as none; where there
-/// is no weight at all the first part gets everything.
-pub fn largest_remainder(total: i64, weights: &[i64]) -> Vec<i64> {
-    let weights: Vec<i128> = weights.iter().map(|weight| i128::from(*weight).max(0)).collect();
-    let sum: i128 = weights.iter().sum();
-    let total = i128::from(total.max(0));
-    if sum == 0 {
-        let whole = i64::try_from(total).unwrap_or(i64::MAX);
-        return weights.iter().enumerate().map(|(index, _)| if index == 0 { whole } else { 0 }).collect();
-    }
-    let mut parts: Vec<i128> = weights.iter().map(|weight| total * weight / sum).collect();
-    let mut by_remainder: Vec<usize> = (0..parts.len()).collect();
-    let remainder = |index: &usize| weights.get(*index).map_or(0, |weight| total * weight % sum);
-    by_remainder.sort_by_key(|index| (std::cmp::Reverse(remainder(index)), *index));
-    let left = total - parts.iter().sum::<i128>();
-    for index in by_remainder.into_iter().take(usize::try_from(left).unwrap_or_default()) {
-        if let Some(part) = parts.get_mut(index) {
-            *part += 1;
-        }
-    }
-    parts.into_iter().map(|part| i64::try_from(part).unwrap_or(i64::MAX)).collect()
+/// `total` in proportion to `weights`; where there is no weight at all the first part gets everything.
+fn divide(total: i64, weights: &[i64]) -> Vec<i64> {
+    let weights: Vec<i64> = weights.iter().map(|weight| (*weight).max(0)).collect();
+    let all_to_the_first = || (0..weights.len()).map(|index| if index == 0 { total } else { 0 }).collect();
+    largest_remainder(total, &weights).unwrap_or_else(all_to_the_first)
 }
 
-/// The shares of a new storage epoch: what was `left` of the old one, in proportion to its shares, and the arrival.
-/// They add up to `left` + `arrived`; arrivals of which nothing is left are dropped.
-pub fn fold<N: Ord + Clone>(old: &[(N, i64)], left: i64, arrival: N, arrived: i64) -> Vec<(N, i64)> {
-    let weights: Vec<i64> = old.iter().map(|(_, quantity)| *quantity).collect();
+/// A quantity of a lot that goes into a new storage epoch.
+#[derive(Debug, Clone)]
+pub struct Content<N> {
+    pub lot: N,
+    pub quantity: i64,
+    /// An earlier epoch's own shares; empty for an arrival.
+    pub made_of: Vec<(N, i64)>,
+}
+
+/// The shares of a new storage epoch, folded to arrivals: an earlier epoch's shares shrink to what is left of it, by
+/// largest remainder, so that all add up to the quantities that went in. Arrivals of which nothing is left are dropped.
+pub fn fold<N: Ord>(content: Vec<Content<N>>) -> Vec<(N, i64)> {
     let mut shares: BTreeMap<N, i64> = BTreeMap::new();
-    if !old.is_empty() {
-        for ((lot, _), part) in old.iter().zip(largest_remainder(left, &weights)) {
-            *shares.entry(lot.clone()).or_default() += part;
+    for Content { lot, quantity, mut made_of } in content {
+        if made_of.is_empty() {
+            made_of.push((lot, 1));
+        }
+        let weights: Vec<i64> = made_of.iter().map(|(_, weight)| *weight).collect();
+        for ((arrival, _), part) in made_of.into_iter().zip(divide(quantity, &weights)) {
+            *shares.entry(arrival).or_default() += part;
         }
     }
-    *shares.entry(arrival).or_default() += arrived.max(0);
     shares.into_iter().filter(|(_, quantity)| *quantity > 0).collect()
 }
 
@@ -411,7 +405,9 @@ mod tests {
         let mut held = 0;
         for arrival in 0..1_000 {
             let left = held / 2;
-            shares = fold(&shares, left, arrival, 1_000);
+            let epoch = Content { lot: 5_000 + arrival, quantity: left, made_of: shares };
+            let fresh = Content { lot: arrival, quantity: 1_000, made_of: Vec::new() };
+            shares = fold(vec![epoch, fresh]);
             held = left + 1_000;
             assert_eq!(shares.iter().map(|(_, quantity)| quantity).sum::<i64>(), held);
         }
@@ -433,7 +429,7 @@ mod tests {
     proptest! {
         #[test]
         fn parts_add_up_and_are_never_one_off(total in 0..i64::MAX, weights in prop::collection::vec(0..i64::MAX / 8, 1..8)) {
-            let parts = largest_remainder(total, &weights);
+            let parts = divide(total, &weights);
             prop_assert_eq!(parts.iter().map(|part| i128::from(*part)).sum::<i128>(), i128::from(total));
             let sum: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
             if sum > 0 {

@@ -8,18 +8,18 @@ use chrono::{DateTime, Utc};
 use store::{Connection, Store, StoreError, consignment, lot, party::Party, record};
 use trace::{
     epcis::{
-        Document, EpcisError, Event, IMPORT_DECOYS, Kind, Namespaces, Uri, event_hash, event_hash_uri,
-        import_conceal, import_profile_reference, normalise,
+        Document, EpcisError, Event, IMPORT_DECOYS, Kind, Namespaces, Uri, event_hash, import_conceal,
+        import_profile_reference, normalise,
     },
     hash::Hash,
     json::{self, JsonError},
-    record::{Body, Claims, Draft, Issued, Record, Ref, Rel, Seen},
+    record::{Body, Record, Ref, Rel, Seen},
 };
 use uuid::Uuid;
 
 use super::{
-    disclosures,
-    keys::{Keys, KeysError, Signer, fresh_salt},
+    keys::{Keys, KeysError, Signer},
+    records::{NewRecord, event_body, keyed_event_hash},
 };
 
 /// Events in one document: a day's work of a carrier, and a bound on one request's time.
@@ -149,7 +149,7 @@ struct Import<'a> {
 impl Import<'_> {
     async fn take(&self, conn: &mut Connection, mut event: Event) -> Result<Outcome, CaptureError> {
         let hash = cbv_hash(&event);
-        let keyed = self.keys.lookup("event-hash", hash.as_bytes());
+        let keyed = keyed_event_hash(self.keys, hash);
         let known = match &event.circumstances.event_id {
             Some(id) => record::by_event_id(conn, self.party.id, id.as_str()).await?,
             None => record::by_event_hash(conn, self.party.id, keyed.as_bytes()).await?.into_iter().collect(),
@@ -170,22 +170,12 @@ impl Import<'_> {
         if event.circumstances.event_id.is_none() {
             event.circumstances.event_id = Uri::new(&format!("urn:uuid:{jti}"));
         }
-        let conceal = import_conceal(&event);
-        let mut value = event.to_value();
-        let context =
-            value.as_object_mut().and_then(|members| members.shift_remove("@context")).unwrap_or_default();
-        let draft = Draft {
-            claims: self.claims(jti, Vec::new()),
-            body: Body::Event { context, event: value },
-            act: None,
-            event_hash: Some(event_hash_uri(&hash)),
+        let stated = NewRecord {
+            event_hash: Some(hash),
+            conceal: &import_conceal(&event),
+            ..self.record(jti, event_body(event.to_value()))
         };
-        let issued = match self.issue(draft, &conceal)? {
-            Ok(issued) => issued,
-            Err(reason) => return Ok(Outcome::Refused(reason)),
-        };
-        self.write(conn, jti, &event, &issued, Some(keyed), None).await?;
-        Ok(Outcome::Accepted { jti, entry: issued.entry })
+        self.write(conn, &event, stated).await
     }
 
     /// The original's redacted event with the declaration: what opened the original opens the correction, too.
@@ -207,91 +197,39 @@ impl Import<'_> {
         let (Some(body), Some(leaf)) = (body, Hash::from_slice(&original.entry)) else {
             return Err(StoreError::Corrupt("a signed record").into());
         };
-        let jti = Uuid::now_v7();
         let refs = vec![Ref { rel: Rel::Corrects, leaf }];
-        let draft = Draft { claims: self.claims(jti, refs), body, act: None, event_hash: None };
-        let issued = match self.issue(draft, &[])? {
-            Ok(issued) => issued,
-            Err(reason) => return Ok(Outcome::Refused(reason)),
-        };
-        self.write(conn, jti, event, &issued, None, Some(original.entry.clone())).await?;
-        Ok(Outcome::Accepted { jti, entry: issued.entry })
+        self.write(conn, event, NewRecord { refs, ..self.record(Uuid::now_v7(), body) }).await
     }
 
-    fn claims(&self, jti: Uuid, refs: Vec<Ref>) -> Claims {
-        Claims {
-            iss: self.party.iss.clone(),
-            iat: self.now.timestamp(),
-            jti,
-            aud: self.keys.ledger().to_owned(),
-            profile: import_profile_reference(),
+    fn record(&self, jti: Uuid, body: Body) -> NewRecord<'_> {
+        NewRecord {
             seen: self.seen.clone(),
-            refs,
-        }
-    }
-
-    fn issue(
-        &self,
-        draft: Draft,
-        conceal: &[trace::record::Conceal],
-    ) -> Result<Result<Issued, Reason>, CaptureError> {
-        let mut failed = None;
-        let salts = || {
-            fresh_salt().unwrap_or_else(|error| {
-                failed = Some(error);
-                [0; 16]
-            })
-        };
-        let issued = trace::record::issue(draft, conceal, salts, IMPORT_DECOYS, &self.signer.secret);
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(issued.map_err(|error| Reason::Unsignable(error.to_string()))),
+            decoys: IMPORT_DECOYS,
+            ..NewRecord::new(self.party, &self.signer.secret, jti, import_profile_reference(), body, self.now)
         }
     }
 
     async fn write(
         &self,
         conn: &mut Connection,
-        jti: Uuid,
         event: &Event,
-        issued: &Issued,
-        event_hash: Option<Hash>,
-        corrects: Option<Vec<u8>>,
-    ) -> Result<(), CaptureError> {
-        let circumstances = &event.circumstances;
-        let entry = issued.entry.as_bytes().to_vec();
-        let public = Record::parse(&issued.signed).ok().and_then(|record| record.process(&[]).ok());
-        let place = match &circumstances.read_point {
+        stated: NewRecord<'_>,
+    ) -> Result<Outcome, CaptureError> {
+        let place = match &event.circumstances.read_point {
             Some(place) => store::party::place_by_uri(conn, place.id.as_str()).await?,
             None => None,
         };
-        let refs: Vec<_> = corrects.iter().map(|target| (Rel::Corrects.as_str(), target.clone())).collect();
-        let row = record::Record {
-            jti,
-            entry: entry.clone(),
-            kind: "event".to_owned(),
-            party_id: self.party.id,
-            iss: self.party.iss.clone(),
-            kid: self.signer.kid.as_bytes().to_vec(),
-            profile: import_profile_reference(),
-            step: None,
-            grade: "self".to_owned(),
-            event_type: Some(event.kind.name().to_owned()),
-            event_id: circumstances.event_id.as_ref().map(|id| id.as_str().to_owned()),
-            event_time: Some(circumstances.event_time.instant()),
-            event_offset: Some(circumstances.event_time_zone_offset.as_str().to_owned()),
-            event_hash: event_hash.map(|hash| hash.as_bytes().to_vec()),
-            place_id: place.map(|place| place.id),
-            late: false,
-            corrects,
-            iat: self.now,
-            accepted_at: self.now,
-            signed: issued.signed.clone(),
-            public: public.ok_or(StoreError::Corrupt("a record just signed"))?,
+        let stated = NewRecord { place_id: place.map(|place| place.id), ..stated };
+        let jti = stated.jti;
+        let written = match stated.write(conn, self.keys).await {
+            Ok(written) => written,
+            Err(KeysError::Issue(error)) => {
+                return Ok(Outcome::Refused(Reason::Unsignable(error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
         };
-        let sealed = disclosures::seal(self.keys, &entry, &issued.disclosures, None)?;
-        record::insert(conn, &row, &refs, &sealed).await?;
-        link(conn, &entry, event).await
+        link(conn, written.entry.as_bytes(), event).await?;
+        Ok(Outcome::Accepted { jti, entry: written.entry })
     }
 }
 
@@ -338,19 +276,4 @@ fn identifiers(event: &Event) -> Vec<&str> {
     let epcs = lists.into_iter().flatten().flatten().map(Uri::as_str);
     let classes = classes.into_iter().flatten().flatten().map(|element| element.epc_class.as_str());
     epcs.chain(classes).chain(parent.map(Uri::as_str)).collect()
-}
-
-/// The newest cosigned head of the open log: proof that the record is not older.
-pub(super) async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, StoreError> {
-    let logs = store::ledger::logs(conn).await?;
-    let Some(open) = logs.into_iter().find(|log| log.state == "open") else { return Ok(None) };
-    let newest = store::ledger::newest_cosigned(conn, open.id, 1).await?.into_iter().next();
-    let seen = newest.and_then(|head| {
-        Some(Seen {
-            origin: open.origin,
-            size: u64::try_from(head.size).ok()?,
-            root: Hash::from_slice(&head.root)?,
-        })
-    });
-    Ok(seen)
 }

@@ -1,13 +1,15 @@
 //! Serial numbers: which lot a scanned one marks, and which ones a lot has.
 
+use chrono::{DateTime, Datelike as _, Utc};
 use store::{
     Connection, StoreError,
     code::{self, CodeRun},
     lot::{self, Lot},
 };
-use trace::serial::{Epoch, Serial, SerialError, SerialKey};
-
-use super::capture::epoch_master;
+use trace::{
+    profile::build::Codes,
+    serial::{Epoch, Serial, SerialError, SerialKey},
+};
 
 /// Serial numbers listed at once: a sheet of labels.
 const LISTED_MAX: i64 = 1_000;
@@ -23,6 +25,46 @@ pub enum Found {
     NeverIssued,
     /// It authenticates, but no run holds its index: a key leaked or a row is lost.
     NoRun,
+}
+
+/// The master of one key epoch, so that a sealed year's can be handed over without the others.
+pub fn epoch_master(master: &[u8; 32], epoch: Epoch) -> [u8; 32] {
+    let mut label = *b"suyuan-serial-master/1/?";
+    if let Some(last) = label.last_mut() {
+        *last = u8::try_from(epoch.as_char()).unwrap_or(b'?');
+    }
+    trace::hash::sha256_of(&[master, &label]).0
+}
+
+/// One of Crockford's 32 characters a year, so that a key epoch comes again only after 32 years: 2026 is A.
+pub fn key_epoch(now: DateTime<Utc>) -> Result<Epoch, StoreError> {
+    const CROCKFORD: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let at = usize::try_from(now.year().rem_euclid(32)).unwrap_or_default();
+    let character = CROCKFORD.get(at..=at).unwrap_or_default();
+    Epoch::parse(character).map_err(|_| StoreError::Corrupt("a key epoch"))
+}
+
+/// Keeps the run of codes that the record `entry` puts on `marked`.
+pub async fn record_run(
+    conn: &mut Connection,
+    master: &[u8; 32],
+    codes: &Codes,
+    marked: &Lot,
+    entry: &[u8],
+) -> Result<(), StoreError> {
+    let corrupt = |_: SerialError| StoreError::Corrupt("a code run");
+    let epoch = Epoch::parse(&codes.epoch.to_string()).map_err(corrupt)?;
+    let key = key_of(master, epoch, &marked.gtin).map_err(corrupt)?;
+    let count = |number: u64| i64::try_from(number).map_err(|_| StoreError::Corrupt("a code run"));
+    let run = CodeRun {
+        gtin: marked.gtin.clone(),
+        key_epoch: codes.epoch,
+        first: count(codes.first)?,
+        count: count(codes.count)?,
+        lot_id: marked.id,
+        entry: entry.to_vec(),
+    };
+    code::insert(conn, &run, key.digest().as_bytes()).await
 }
 
 /// Looks a serial number up as it was scanned or typed.

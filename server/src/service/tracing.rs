@@ -9,9 +9,10 @@ use store::{
     record,
 };
 use trace::{
-    graph::{Answer, Direction, Edge, Found, Walk, largest_remainder},
+    graph::{Answer, Direction, Edge, Found, Walk},
     gs1::Key,
     hash::Hash,
+    rules::largest_remainder,
 };
 use uuid::Uuid;
 
@@ -273,7 +274,7 @@ async fn into_epochs(conn: &mut Connection, rows: &[Lot]) -> Result<Vec<Kinded>,
     let edges = shares.into_iter().filter_map(|share| {
         let quantity = made.get(&share.lot_id).copied()?;
         let passed = passed_on.get(&share.lot_id).copied().unwrap_or_default().min(quantity);
-        let parts = largest_remainder(share.quantity, &[quantity.saturating_sub(passed), passed]);
+        let parts = largest_remainder(share.quantity, &[quantity.saturating_sub(passed), passed])?;
         let stayed = parts.first().copied().filter(|stayed| *stayed > 0)?;
         let edge = Edge {
             parent: share.arrival_id,

@@ -6,13 +6,14 @@ use trace::{
     hash::Hash,
     keys::{Custody, KeyRole, Kid, PublicKey, SecretKey},
     record::{
-        Body, Claims, Draft, Record, Seen,
+        Body, Seen,
         statement::{self, Enrolment, Possession, Revocation, RevocationReason, Rotation, Statement},
     },
 };
 use uuid::Uuid;
 
-use super::{Keys, KeysError, fresh_salt, fresh_seed};
+use super::{Keys, KeysError, fresh_seed};
+use crate::service::records::{Kind, NewRecord};
 
 /// A key whose holder proves possession: `pop` is over the record `jti`.
 #[derive(Debug, Clone)]
@@ -96,48 +97,15 @@ impl Keys {
         seen: Option<Seen>,
     ) -> Result<Hash, KeysError> {
         let operator = operator(conn).await?;
-        let now = Utc::now();
-        let kind = statement_type(&statement);
-        let claims = Claims {
-            iss: operator.iss.clone(),
-            iat: now.timestamp(),
-            jti,
-            aud: self.ledger.clone(),
-            profile: statement::profile_reference(),
+        let step = statement_type(&statement).to_owned();
+        let (profile, body) = (statement::profile_reference(), Body::Statement(statement));
+        let stated = NewRecord {
+            kind: Kind::Statement,
             seen,
-            refs: Vec::new(),
+            step: Some(step),
+            ..NewRecord::new(&operator, &self.registrar, jti, profile, body, Utc::now())
         };
-        let draft = Draft { claims, body: Body::Statement(statement), act: None, event_hash: None };
-        // A statement conceals nothing and has no decoys: no salt is drawn.
-        let salt = fresh_salt()?;
-        let issued = trace::record::issue(draft, &[], || salt, 0, &self.registrar)?;
-        let public = public_projection(&issued.signed);
-        let row = store::record::Record {
-            jti,
-            entry: issued.entry.as_bytes().to_vec(),
-            kind: "statement".to_owned(),
-            party_id: operator.id,
-            iss: operator.iss,
-            kid: self.registrar.kid().as_bytes().to_vec(),
-            profile: statement::profile_reference(),
-            step: Some(kind.to_owned()),
-            grade: "self".to_owned(),
-            event_type: None,
-            // Statements are no events; the table holds one record per (party, event), so each names itself.
-            event_id: Some(format!("urn:uuid:{jti}")),
-            event_time: None,
-            event_offset: None,
-            event_hash: None,
-            place_id: None,
-            late: false,
-            corrects: None,
-            iat: now,
-            accepted_at: now,
-            signed: issued.signed,
-            public,
-        };
-        store::record::insert(conn, &row, &[], &[]).await?;
-        Ok(issued.entry)
+        Ok(stated.write(conn, self).await?.entry)
     }
 
     async fn enrol_secret(
@@ -226,9 +194,4 @@ const fn statement_type(statement: &Statement) -> &'static str {
         Statement::CodeRun(_) => "code-run",
         Statement::NewLog(_) => "new-log",
     }
-}
-
-/// A statement has nothing to conceal: what was signed is what everybody may see.
-fn public_projection(signed: &str) -> serde_json::Value {
-    Record::parse(signed).ok().and_then(|record| record.process(&[]).ok()).unwrap_or_default()
 }
