@@ -9,6 +9,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use trace::{
+    causes::Causes,
     keys::SecretKey,
     tlog::note::{Algorithm, SignerKey},
 };
@@ -62,15 +63,8 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(": ");
-                text.push_str(&error.to_string());
-                cause = error.source();
-            }
             // Nothing is left to do where even standard error is closed.
-            writeln!(std::io::stderr(), "suyuan-auditor: {text}").unwrap_or_default();
+            writeln!(std::io::stderr(), "suyuan-auditor: {}", Causes(&*error)).unwrap_or_default();
             ExitCode::from(2)
         }
     }

@@ -13,6 +13,7 @@ use demo::{
     stack::{self, Options, Stack},
 };
 use serde_json::{Value, json};
+use trace::causes::Causes;
 
 /// How long the newest record may take to be cosigned before `--exit` calls it a failure.
 const CONFIRM_PATIENCE: Duration = Duration::from_mins(1);
@@ -48,14 +49,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(": ");
-                text.push_str(&error.to_string());
-                cause = error.source();
-            }
-            say(&format!("the demo stops: {text}"));
+            say(&format!("the demo stops: {}", Causes(&*error)));
             ExitCode::FAILURE
         }
     }

@@ -10,9 +10,8 @@ use server::{
         fsck,
         keys::ceremony::{self, CeremonyError},
     },
-    web::error::chain,
 };
-use trace::keys::Kid;
+use trace::{causes::Causes, keys::Kid};
 
 /// Suyuan (溯源): traceability from the source to the scan
 #[derive(Parser)]
@@ -106,7 +105,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %chain(error.as_ref()), "suyuan ends");
+            tracing::error!(error = %Causes(error.as_ref()), "suyuan ends");
             ExitCode::FAILURE
         }
     }
@@ -167,7 +166,7 @@ fn fsck(database_url: &str, registrars: Vec<Kid>) -> ExitCode {
     let report = match fsck::check(database_url, &registrars.into_iter().collect(), progress) {
         Ok(report) => report,
         Err(error) => {
-            tracing::error!(error = %chain(&error), "could not check");
+            tracing::error!(error = %Causes(&error), "could not check");
             return ExitCode::from(2);
         }
     };

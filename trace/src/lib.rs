@@ -5,6 +5,7 @@
 
 pub mod b64;
 pub mod bundle;
+pub mod causes;
 pub mod epcis;
 pub mod graph;
 pub mod gs1;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use store::{Connection, Store, ledger as rows};
 use trace::{
+    causes::Causes,
     keys::Kid,
     record::{
         Record,
@@ -34,7 +35,7 @@ pub async fn run(ledger: Arc<Ledger>, keys: Arc<Keys>, interval: Duration) {
         match step(ledger.store(), &ledger, &keys).await {
             Ok(_) | Err(RosterError::Keys(KeysError::NoOperator)) => {}
             Err(error) => {
-                tracing::error!(error = %crate::web::error::chain(&error), "no roster was stated");
+                tracing::error!(error = %Causes(&error), "no roster was stated");
             }
         }
         tokio::time::sleep(interval).await;

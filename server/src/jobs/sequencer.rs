@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use store::{Session, StoreError, ledger as rows};
-use trace::{hash::Hash, merkle, tlog::checkpoint::Checkpoint};
+use trace::{causes::Causes, hash::Hash, merkle, tlog::checkpoint::Checkpoint};
 
 use crate::{
     jobs::witnesses::{self, Answers},
@@ -167,7 +167,7 @@ pub async fn run(
         match lead_until_error(&ledger, &http, interval, vouched).await {
             Err(lost @ (SequenceError::LostSwap | SequenceError::RootOfOthers { .. })) => return lost,
             Err(error) => {
-                tracing::error!(error = %crate::web::error::chain(&error), "the sequencer starts again");
+                tracing::error!(error = %Causes(&error), "the sequencer starts again");
             }
             Ok(()) => ledger.set_halt(Some(Halt::Following)),
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use store::Store;
 
-use crate::{service::intake, web::error::chain};
+use trace::causes::Causes;
+
+use crate::service::intake;
 
 /// Between two looks when nothing is due; a checkpoint is at most a second away after it.
 const IDLE: Duration = Duration::from_millis(100);
@@ -17,7 +19,7 @@ pub async fn run(store: Store) {
             Ok(0) => IDLE,
             Ok(_) => continue,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the strict check of packs failed and is tried again");
+                tracing::error!(error = %Causes(&error), "the strict check of packs failed and is tried again");
                 RETRY
             }
         };

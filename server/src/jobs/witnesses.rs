@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::Utc;
 use store::{StoreError, ledger as rows};
 use trace::{
+    causes::Causes,
     hash::Hash,
     tlog::{
         checkpoint::Checkpoint,
@@ -68,7 +69,7 @@ pub async fn run(ledger: Arc<Ledger>, http: reqwest::Client, interval: Duration)
     let mut known = BTreeMap::new();
     loop {
         if let Err(error) = ask_all(&ledger, &http, &mut known).await {
-            tracing::error!(error = %crate::web::error::chain(&error), "the witnesses were not asked");
+            tracing::error!(error = %Causes(&error), "the witnesses were not asked");
         }
         tokio::time::sleep(interval).await;
     }
@@ -100,7 +101,7 @@ pub async fn ask_all(
                 known.insert(asked.name.to_owned(), size);
             }
             Err(error) => {
-                tracing::warn!(witness = asked.name, error = %crate::web::error::chain(&error), "not cosigned");
+                tracing::warn!(witness = asked.name, error = %Causes(&error), "not cosigned");
             }
         }
     }
@@ -121,7 +122,7 @@ pub async fn ask_for_head(ledger: &Ledger, http: &reqwest::Client, size: u64, ro
                 return Answers::Beyond { who: asked.name.to_owned(), size: known };
             }
             Err(error) => {
-                tracing::warn!(witness = asked.name, error = %crate::web::error::chain(&error), "did not confirm the head");
+                tracing::warn!(witness = asked.name, error = %Causes(&error), "did not confirm the head");
             }
         }
     }

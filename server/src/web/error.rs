@@ -129,7 +129,7 @@ impl ResponseError for WebError {
 
     fn error_response(&self) -> HttpResponse {
         if let Self::Internal(cause) = self {
-            tracing::error!(error = %chain(cause.as_ref()), "a request failed");
+            tracing::error!(error = %trace::causes::Causes(cause.as_ref()), "a request failed");
         }
         let mut response = HttpResponse::new(self.status_code());
         let errors = if let Self::Refused(errors) = self { errors.clone() } else { Vec::new() };
@@ -141,18 +141,6 @@ impl ResponseError for WebError {
         });
         response
     }
-}
-
-/// The whole chain of causes in one line, for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The members of problem+json (RFC 9457 §3) as REST answers them.

@@ -9,7 +9,10 @@ use askama::Template;
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::Value;
-use trace::gs1::{DigitalLink, Key};
+use trace::{
+    causes::Causes,
+    gs1::{DigitalLink, Key},
+};
 
 use crate::{
     service::story::{self, Answer, Story, Told},
@@ -183,7 +186,7 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
     if frame.member.is_none() {
         // A scan that could not be counted is still a scan.
         if let Err(error) = story::count(&state.store, &key.uri(), Utc::now().date_naive()).await {
-            tracing::warn!(error = %super::error::chain(&error), "a scan was not counted");
+            tracing::warn!(error = %Causes(&error), "a scan was not counted");
         }
     }
     let s = view(&frame.w, &state, &key, &told);
