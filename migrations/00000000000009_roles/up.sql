@@ -20,5 +20,5 @@ grant update on head, anchor, log, lot, holding, consignment, consignment_line, 
     account, session, api_token, alert, person, strict_check to app;
 grant delete on pending, strict_check, personal to app;
 
-revoke all on account, session, api_token, key, person, personal from auditor;
+revoke all on account, session, api_token, key, person, personal, root_key from auditor;
 revoke insert on __diesel_schema_migrations from app;

@@ -1,16 +1,20 @@
 //! What the server is made of, put together once.
 
-use std::{io::BufReader, path::Path, sync::Arc};
+use std::{
+    io::BufReader,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use actix_web::{App, HttpServer, middleware, web::Data};
 use store::{Store, StoreError, party::Party};
 
 use crate::{
-    config::{self, Config, SecretError},
+    config::Config,
     jobs,
     service::{
         account::{AccountError, Accounts, NewAccount},
-        keys::{KeyFiles, Keys, KeysError, read_secret},
+        keys::{KeyFiles, Keys, KeysError, read_secret, read_seed, root},
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
         registry::{Registry, RegistryError},
@@ -43,8 +47,8 @@ pub enum StartError {
     Locales(#[from] LocaleError),
     #[error("the profiles cannot be read")]
     Profiles(#[from] ProfilesError),
-    #[error("a secret is missing")]
-    Secret(#[from] SecretError),
+    #[error("no file is configured for {0}")]
+    NoFile(&'static str),
     #[error("a key cannot be used")]
     Keys(#[from] KeysError),
     #[error("the log key file does not hold a signer key")]
@@ -70,18 +74,17 @@ pub enum StartError {
 impl AppState {
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let store = Store::open(&config.database.database_url, config.database.database_connections)?;
-        let kek = config::secret_seed("SUYUAN_KEK_FILE", config.keys.kek_file.as_ref())?;
         let serial_master =
-            config::secret_seed("SUYUAN_SERIAL_MASTER_FILE", config.keys.serial_master_file.as_ref())?;
-        let keys = Arc::new(open_keys(&config)?);
+            read_seed(needed("SUYUAN_SERIAL_MASTER_FILE", config.keys.serial_master_file.as_ref())?)?;
+        let keys = Arc::new(open_keys(&config, &store).await?);
         let ledger = Arc::new(open_ledger(&config, store.clone()).await?);
         Ok(Self {
+            accounts: Accounts::new(store.clone(), Arc::clone(&keys)),
             keys,
             ledger,
             documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
             serial_master,
             locales: Locales::read(&config.files.locales)?,
-            accounts: Accounts::new(store.clone(), &kek),
             profiles: Profiles::read(&config.files.profiles)?,
             store,
             config,
@@ -103,20 +106,21 @@ impl AppState {
     }
 }
 
-fn open_keys(config: &Config) -> Result<Keys, StartError> {
-    fn needed<'a>(name: &'static str, path: Option<&'a std::path::PathBuf>) -> Result<&'a Path, SecretError> {
-        path.map(std::path::PathBuf::as_path).ok_or(SecretError::Missing(name))
-    }
+fn needed<'a>(name: &'static str, path: Option<&'a PathBuf>) -> Result<&'a Path, StartError> {
+    path.map(PathBuf::as_path).ok_or(StartError::NoFile(name))
+}
+
+async fn open_keys(config: &Config, store: &Store) -> Result<Keys, StartError> {
     let files = KeyFiles {
         registrar: needed("SUYUAN_REGISTRAR_KEY_FILE", config.keys.registrar_key_file.as_ref())?,
         derivation: needed("SUYUAN_DERIVATION_KEY_FILE", config.keys.derivation_key_file.as_ref())?,
         kek: needed("SUYUAN_KEK_FILE", config.keys.kek_file.as_ref())?,
     };
-    Ok(Keys::open(&config.ledger.ledger, files)?)
+    Ok(Keys::open(&mut *store.connection().await?, &config.ledger.ledger, files).await?)
 }
 
 async fn open_ledger(config: &Config, store: Store) -> Result<Ledger, StartError> {
-    let path = config.keys.log_key_file.as_ref().ok_or(SecretError::Missing("SUYUAN_LOG_KEY_FILE"))?;
+    let path = needed("SUYUAN_LOG_KEY_FILE", config.keys.log_key_file.as_ref())?;
     let signer = read_secret(path)?.trim_end().parse().map_err(StartError::LogKey)?;
     let policy = match &config.outside.witness_policy_file {
         None => trace::tlog::policy::Policy::default(),
@@ -163,6 +167,13 @@ pub async fn found(config: Config, first: FirstOperator<'_>) -> Result<Party, St
         Ok(_) | Err(AccountError::LoginTaken) => Ok(operator),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Replaces the key-encryption key of a database; `database_url` is its owner's.
+pub async fn reseal(database_url: &str, old: &Path, new: &Path) -> Result<(), StartError> {
+    let store = Store::open(database_url, 1)?;
+    let (old, new) = (root::read_kek(old)?, root::read_kek(new)?);
+    Ok(root::reseal(&mut *store.connection().await?, &old, &new).await?)
 }
 
 /// Starts the jobs; answers only when the server must stop because of one.

@@ -1,14 +1,8 @@
 //! What `suyuan` is told at start: one struct per concern; `--help` is the reference. Secrets come as files.
 
-use std::{
-    fmt::Write as _,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 
-use base64::Engine as _;
 use clap::Args;
-use zeroize::Zeroizing;
 
 /// Everything `serve` needs.
 #[derive(Debug, Clone, Args)]
@@ -144,38 +138,6 @@ pub struct IdentifierConfig {
     /// GS1 prefix of the random numbers that stand for natural persons, at most 9 digits
     #[arg(long, env = "SUYUAN_GSRN_PREFIX", default_value = "9521234")]
     pub gsrn_prefix: String,
-}
-
-/// A secret file does not hold what it should. Names the file, never its content.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    #[error("no file is configured for {0}")]
-    Missing(&'static str),
-    #[error("the secret file {0} cannot be read")]
-    Read(PathBuf, #[source] std::io::Error),
-    #[error("the secret file {0} is not one line of 32 bytes in unpadded base64url")]
-    Malformed(PathBuf),
-}
-
-/// One line, without its line end.
-pub fn secret_line(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let text = Zeroizing::new(
-        std::fs::read_to_string(path).map_err(|source| SecretError::Read(path.to_owned(), source))?,
-    );
-    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-/// 32 bytes from a file of one base64url line; `name` is what the configuration calls it.
-pub fn secret_seed(name: &'static str, path: Option<&PathBuf>) -> Result<Zeroizing<[u8; 32]>, SecretError> {
-    let path = path.ok_or(SecretError::Missing(name))?;
-    let line = secret_line(path)?;
-    let bytes = Zeroizing::new(
-        base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(line.as_bytes())
-            .map_err(|_| SecretError::Malformed(path.clone()))?,
-    );
-    let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SecretError::Malformed(path.clone()))?;
-    Ok(Zeroizing::new(seed))
 }
 
 impl Config {

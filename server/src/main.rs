@@ -6,10 +6,7 @@ use clap::{Parser, Subcommand};
 use server::{
     app::{self, AppState},
     config::Config,
-    service::{
-        fsck,
-        keys::ceremony::{self, CeremonyError},
-    },
+    service::{fsck, keys::ceremony},
 };
 use trace::{causes::Causes, keys::Kid};
 
@@ -65,6 +62,18 @@ enum KeysCommand {
     Vkey { file: PathBuf },
     /// Print the thumbprint of a seed file: the registrar's stands in every trust file
     Thumbprint { file: PathBuf },
+    /// Seal the database's root key under a new key-encryption key; each server needs the new file at its next start
+    Reseal {
+        /// Postgres, as the owner of the tables
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+        /// The key-encryption key until now
+        #[arg(long, env = "SUYUAN_KEK_FILE")]
+        kek_file: PathBuf,
+        /// The one from now on, made with `suyuan keys seed`
+        #[arg(long)]
+        new_kek_file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -134,7 +143,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Config(config) => write!(out, "{}", config.masked())?,
         // Taken care of before the runtime starts.
         Command::Fsck { .. } => {}
-        Command::Keys(command) => writeln!(out, "{}", keys(&command)?)?,
+        Command::Keys(command) => writeln!(out, "{}", keys(&command, &runtime)?)?,
         Command::Operator(Operator::Init { config, slug, name, pgln, login, password_file }) => {
             let password = server::service::keys::read_secret(&password_file)?;
             let first = app::FirstOperator {
@@ -151,13 +160,21 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn keys(command: &KeysCommand) -> Result<String, CeremonyError> {
-    match command {
+fn keys(
+    command: &KeysCommand,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<String, Box<dyn std::error::Error>> {
+    let line = match command {
         KeysCommand::Log { origin, file } => ceremony::make_log_key(origin, file),
         KeysCommand::Seed { file } => ceremony::make_seed(file),
         KeysCommand::Vkey { file } => ceremony::verifier_key(file),
         KeysCommand::Thumbprint { file } => ceremony::thumbprint(file),
-    }
+        KeysCommand::Reseal { database_url, kek_file, new_kek_file } => {
+            runtime.block_on(app::reseal(database_url, kek_file, new_kek_file))?;
+            Ok(format!("resealed under {}", new_kek_file.display()))
+        }
+    };
+    Ok(line?)
 }
 
 /// Prints progress, what does not fit, and a last line that says it all.

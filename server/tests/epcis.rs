@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use server::service::{
     capture_epcis::{Outcome, Reason, capture},
     disclosures,
-    keys::{Keys, NewKey},
+    keys::{KeyFiles, Keys, NewKey, write_secret},
     tracing::{TracingError, follow_named},
 };
 use store::{Connection, Store, lot, party, record};
@@ -42,7 +42,11 @@ async fn world(name: &str) -> Option<World> {
     let url = database(name).await?;
     store::migrate(&url).await.unwrap();
     let store = Store::open(&url, 8).unwrap();
-    let keys = Keys::from_seeds("suyuan", &[1; 32], &[2; 32], &[3; 32]);
+    let dir = key_files();
+    let [registrar, derivation, kek] = ["registrar", "derivation", "kek"].map(|name| dir.join(name));
+    let files = KeyFiles { registrar: &registrar, derivation: &derivation, kek: &kek };
+    let keys = Keys::open(&mut store.connection().await.unwrap(), "suyuan", files).await.unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
     let mut transaction = store.begin().await.unwrap();
     let operator = party_of(&mut transaction, "operator", "operator", "9520000000004").await;
     keys.found(&mut transaction, &operator).await.unwrap();
@@ -395,6 +399,16 @@ async fn ship(conn: &mut Connection, world: &World, to: &party::Party, number: &
     store::consignment::insert(conn, &new, &[(sent.id, 50)]).await.unwrap();
 }
 
+/// The same keys each time, in files as an operator would write them.
+fn key_files() -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&dir).unwrap();
+    for (name, seed) in [("registrar", 1), ("derivation", 2), ("kek", 3), ("serial-master", 4)] {
+        write_secret(&dir.join(name), &trace::b64::url(&[seed; 32])).unwrap();
+    }
+    dir
+}
+
 #[derive(clap::Parser)]
 struct Told {
     #[command(flatten)]
@@ -404,15 +418,10 @@ struct Told {
 /// The server's own state over the world's database, with key files as an operator would write them.
 async fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState> {
     use clap::Parser as _;
-    use server::service::keys::write_secret;
-    let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
-    std::fs::create_dir(&dir).unwrap();
+    let dir = key_files();
     let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
-    for (name, seed) in
-        [("registrar", [1; 32]), ("derivation", [2; 32]), ("kek", [3; 32]), ("serial-master", [4; 32])]
-    {
+    for name in ["registrar", "derivation", "kek", "serial-master"] {
         let file = dir.join(name);
-        write_secret(&file, &trace::b64::url(&seed)).unwrap();
         let option = match name {
             "kek" | "serial-master" => format!("--{name}-file"),
             _ => format!("--{name}-key-file"),

@@ -2,14 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _, password_hash::SaltString};
 use chrono::{DateTime, TimeDelta, Utc};
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
 use store::{
     Store, StoreError,
     account::{self, Account},
@@ -18,6 +16,8 @@ use store::{
 use trace::{b64, hash::sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
+
+use super::keys::Keys;
 
 /// A season's working day and the next morning.
 const SESSION_HOURS: i64 = 14;
@@ -95,17 +95,16 @@ pub enum AccountError {
 /// The use cases of accounts.
 pub struct Accounts {
     store: Store,
-    lookup_key: Zeroizing<[u8; 32]>,
+    keys: Arc<Keys>,
     attempts: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
     hashing: tokio::sync::Semaphore,
 }
 
 impl Accounts {
-    /// `kek` is the key-encryption key; the key of the login look-up is drawn from it.
-    pub fn new(store: Store, kek: &[u8; 32]) -> Self {
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
         Self {
             store,
-            lookup_key: Zeroizing::new(keyed(kek, b"suyuan/login-lookup/1")),
+            keys,
             attempts: Mutex::new(HashMap::new()),
             hashing: tokio::sync::Semaphore::new(HASHES_AT_ONCE),
         }
@@ -121,7 +120,7 @@ impl Accounts {
         if login.is_empty() || login.len() > LOGIN_BYTES_MAX {
             return Err(AccountError::LoginLength);
         }
-        Ok(keyed(&self.lookup_key, login.as_bytes()))
+        Ok(self.keys.lookup("login", login.as_bytes()).0)
     }
 
     pub async fn create(&self, new: NewAccount<'_>) -> Result<Uuid, AccountError> {
@@ -276,13 +275,6 @@ impl Accounts {
 /// The hash of a password that nobody has, with the parameters of the others.
 const DECOY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c3V5dWFuLWRlY295LXNhbHQ$bqzPPjPzUkcHcUn6Wxq0oEHBO9ZCKbVxdKZ7YW9YJ2k";
-
-fn keyed(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // HMAC takes a key of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return *sha256(message).as_bytes() };
-    mac.update(message);
-    mac.finalize().into_bytes().into()
-}
 
 /// 256 random bits in base64url.
 fn random_token() -> Result<String, getrandom::Error> {

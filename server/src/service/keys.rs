@@ -4,6 +4,7 @@
 //! key seals what is personal; destroying it erases the person, in backups too.
 
 pub mod ceremony;
+pub mod root;
 mod sealed;
 pub mod statements;
 
@@ -69,7 +70,7 @@ pub struct Keys {
     ledger: String,
     registrar: SecretKey,
     derivation: SecretKey,
-    kek: DataKey,
+    root: DataKey,
     shared: DataKey,
     lookup: Zeroizing<[u8; 32]>,
 }
@@ -83,22 +84,25 @@ pub struct Signer {
 }
 
 impl Keys {
-    /// Reads the key files; refuses those that others can read.
-    pub fn open(ledger: &str, files: KeyFiles<'_>) -> Result<Self, KeysError> {
+    /// Reads the key files, refusing those that others can read, and opens the root key; an empty database gets one.
+    ///
+    /// # Errors
+    /// [`KeysError::Seal`] if the key-encryption key is not the one that the database was founded or resealed under.
+    pub async fn open(conn: &mut Connection, ledger: &str, files: KeyFiles<'_>) -> Result<Self, KeysError> {
         let registrar = read_seed(files.registrar)?;
         let derivation = read_seed(files.derivation)?;
-        let kek = read_seed(files.kek)?;
-        Ok(Self::from_seeds(ledger, &registrar, &derivation, &kek))
+        let root = root::open_or_found(conn, &root::read_kek(files.kek)?).await?;
+        Ok(Self::from_seeds(ledger, &registrar, &derivation, root.as_bytes()))
     }
 
-    pub fn from_seeds(ledger: &str, registrar: &[u8; 32], derivation: &[u8; 32], kek: &[u8; 32]) -> Self {
+    pub fn from_seeds(ledger: &str, registrar: &[u8; 32], derivation: &[u8; 32], root: &[u8; 32]) -> Self {
         Self {
             ledger: ledger.to_owned(),
             registrar: SecretKey::from_seed(registrar),
             derivation: SecretKey::from_seed(derivation),
-            kek: DataKey::from_bytes(*kek),
-            shared: DataKey::from_bytes(*sealed::derive(kek, "suyuan-shared/1")),
-            lookup: sealed::derive(kek, "suyuan-lookup/1"),
+            root: DataKey::from_bytes(*root),
+            shared: DataKey::from_bytes(*sealed::derive(root, "suyuan-shared/1")),
+            lookup: sealed::derive(root, "suyuan-lookup/1"),
         }
     }
 
@@ -126,7 +130,7 @@ impl Keys {
         let keys = store::key::good_of(conn, party_id, KeyRole::Record.as_str()).await?;
         let sealed = keys.iter().find_map(|key| key.sealed.as_ref().map(|sealed| (&key.kid, sealed)));
         let (kid, sealed) = sealed.ok_or(KeysError::NoKey)?;
-        let seed = self.kek.unseal(kid, sealed)?;
+        let seed = self.root.unseal(kid, sealed)?;
         let seed: Zeroizing<[u8; 32]> =
             Zeroizing::new(seed.as_slice().try_into().map_err(|_| SealError::Damaged)?);
         let secret = SecretKey::from_seed(&seed);
@@ -145,7 +149,7 @@ impl Keys {
     /// A fresh data key for a person, and its sealed form for `store::party::insert_person`.
     pub fn new_person_key(&self, person: Uuid) -> Result<(DataKey, Vec<u8>), KeysError> {
         let key = DataKey::from_bytes(*fresh_seed()?);
-        let sealed = self.kek.seal(person.as_bytes(), key.as_bytes())?;
+        let sealed = self.root.seal(person.as_bytes(), key.as_bytes())?;
         Ok((key, sealed))
     }
 
@@ -184,7 +188,7 @@ impl Keys {
     }
 
     fn open_person_key(&self, person: Uuid, sealed: &[u8]) -> Result<DataKey, KeysError> {
-        let bytes = self.kek.unseal(person.as_bytes(), sealed)?;
+        let bytes = self.root.unseal(person.as_bytes(), sealed)?;
         let bytes = bytes.as_slice().try_into().map_err(|_| SealError::Damaged)?;
         Ok(DataKey::from_bytes(bytes))
     }

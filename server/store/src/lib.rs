@@ -20,6 +20,7 @@ pub mod party;
 pub mod quota;
 pub mod reading;
 pub mod record;
+pub mod root_key;
 pub mod roster;
 pub mod schema;
 

@@ -450,6 +450,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    root_key (single) {
+        single -> Bool,
+        sealed -> Binary,
+        sealed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     roster (root) {
         root -> Binary,
         lines -> Text,
@@ -546,6 +554,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     record_lot,
     record_ref,
     regulator_look,
+    root_key,
     roster,
     scan,
     session,

@@ -42,7 +42,7 @@ impl Keys {
     pub async fn enrol_platform(&self, conn: &mut Connection, new: &NewKey<'_>) -> Result<Kid, KeysError> {
         let seed = fresh_seed()?;
         let secret = SecretKey::from_seed(&seed);
-        let sealed = self.kek.seal(secret.kid().as_bytes(), seed.as_slice())?;
+        let sealed = self.root.seal(secret.kid().as_bytes(), seed.as_slice())?;
         self.enrol_secret(conn, new, &secret, Some(sealed)).await
     }
 
