@@ -72,9 +72,9 @@ create table anchor (
     size bigint not null,
     root bytea not null,
     state text not null default 'pending' check (state in ('pending', 'anchored', 'final', 'failed')),
-    nonce bigint,
-    raw bytea,                         -- the signed transaction, so that sending again is the same transaction
-    tx_hash bytea,
+    nonce bigint not null,
+    raw bytea not null,                -- the signed transaction, so that sending again is the same transaction
+    tx_hash bytea not null,
     gas_used bigint,
     block_number bigint,
     block_hash bytea,
@@ -83,6 +83,6 @@ create table anchor (
     sent_at timestamptz,
     anchored_at timestamptz,
     final_at timestamptz,
-    unique (chain, log_id, size)
+    unique (chain_id, contract, log_id, size)
 );
-create index anchor_open on anchor (chain) where state in ('pending', 'anchored');
+create index anchor_open on anchor (chain_id, contract) where state in ('pending', 'anchored');

@@ -14,6 +14,7 @@ use crate::{
     jobs,
     service::{
         account::{AccountError, Accounts, NewAccount},
+        chains::{self, ChainsError, Configured},
         keys::{KeyFiles, Keys, KeysError, read_secret, read_seed, root},
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
@@ -29,11 +30,14 @@ use crate::{
 pub struct AppState {
     pub config: Config,
     pub store: Store,
+    /// For what the server asks of others: witnesses and chains.
+    pub http: reqwest::Client,
     pub locales: Locales,
     pub accounts: Accounts,
     pub profiles: Profiles,
     pub keys: Arc<Keys>,
     pub ledger: Arc<Ledger>,
+    pub chains: Arc<Vec<Configured>>,
     /// What stands before the parties' own document numbers, with a final slash.
     pub documents: String,
     pub serial_master: zeroize::Zeroizing<[u8; 32]>,
@@ -55,6 +59,8 @@ pub enum StartError {
     LogKey(#[source] trace::tlog::note::NoteError),
     #[error("the witness policy cannot be read: {0}")]
     Policy(String),
+    #[error("the chains cannot be used")]
+    Chains(#[from] ChainsError),
     #[error("the log cannot be opened")]
     Ledger(#[from] LedgerError),
     #[error("the operator cannot be registered")]
@@ -78,10 +84,17 @@ impl AppState {
             read_seed(needed("SUYUAN_SERIAL_MASTER_FILE", config.keys.serial_master_file.as_ref())?)?;
         let keys = Arc::new(open_keys(&config, &store).await?);
         let ledger = Arc::new(open_ledger(&config, store.clone()).await?);
+        let http = reqwest::Client::new();
+        let chains = match &config.outside.chains_file {
+            Some(file) => chains::read(file, &http)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             accounts: Accounts::new(store.clone(), Arc::clone(&keys)),
             keys,
             ledger,
+            chains: Arc::new(chains),
+            http,
             documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
             serial_master,
             locales: Locales::read(&config.files.locales)?,
@@ -182,7 +195,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
         Ok(vouched) => vouched,
         Err(problem) => return StartError::Head(problem),
     };
-    let http = reqwest::Client::new();
+    let (http, chains) = (state.http.clone(), Arc::clone(&state.chains));
     let cadence = state.config.cadence;
     let seconds = |seconds: u64| std::time::Duration::from_secs(seconds.max(1));
     let interval = std::time::Duration::from_millis(cadence.checkpoint_interval_ms.max(1));
@@ -190,10 +203,12 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let witnesses = jobs::witnesses::run(ledger(), http.clone(), seconds(cadence.witness_interval_s));
     let roster = jobs::roster::run(ledger(), Arc::clone(&state.keys), seconds(cadence.roster_interval_s));
     let strict_check = jobs::strict_check::run(state.store.clone());
-    let sequencer = jobs::sequencer::run(ledger(), http, interval, vouched);
+    let anchors = jobs::anchor::run(ledger(), Arc::clone(&chains), seconds(cadence.anchor_interval_s));
+    let sequencer =
+        jobs::sequencer::run(ledger(), interval, jobs::sequencer::Guard { http, chains, vouched });
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        ((), (), ()) = async { tokio::join!(witnesses, roster, strict_check) } => StartError::Policy("the jobs ended".to_owned()),
+        ((), (), (), ()) = async { tokio::join!(witnesses, roster, strict_check, anchors) } => StartError::Policy("the jobs ended".to_owned()),
     }
 }
 

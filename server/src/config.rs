@@ -96,7 +96,8 @@ pub struct OutsideConfig {
     /// C2SP tlog-policy with the witnesses' URLs
     #[arg(long, env = "SUYUAN_WITNESS_POLICY_FILE")]
     pub witness_policy_file: Option<PathBuf>,
-    /// TOML with one `[[chain]]` for each chain to anchor on
+    /// TOML with a `[[chain]]` for each chain to anchor on: `name`, `rpc_url`, `chain_id`, `contract`, `key_file` (seed of
+    /// the publishing account), `gas_price_wei` (0 where gas is free), `finality_blocks`
     #[arg(long, env = "SUYUAN_CHAINS_FILE")]
     pub chains_file: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! What runs beside the requests. Each job is a loop around one step; a step that fails is logged and tried again, but for
 //! a lost head swap, which ends the process.
 
+pub mod anchor;
 pub mod roster;
 pub mod sequencer;
 pub mod strict_check;

@@ -4,6 +4,7 @@ pub mod account;
 pub mod alerts;
 pub mod capture;
 pub mod capture_epcis;
+pub mod chains;
 pub mod climate;
 pub mod codes;
 pub mod desk;

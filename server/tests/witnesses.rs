@@ -158,7 +158,8 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     let mut conn = ledger.store().connection().await.unwrap();
     rows::queue(&mut conn, sha256(b"waits").as_bytes()).await.unwrap();
     let beat = Duration::from_millis(20);
-    let guarded = tokio::spawn(sequencer::run(Arc::clone(&ledger), http.clone(), beat, None));
+    let guard = |vouched| sequencer::Guard { http: http.clone(), chains: Arc::default(), vouched };
+    let guarded = tokio::spawn(sequencer::run(Arc::clone(&ledger), beat, guard(None)));
     let halted = || matches!(ledger.halt(), Some(Halt::Behind { .. }));
     for _ in 0..200 {
         if halted() {
@@ -171,7 +172,7 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 1);
     guarded.abort();
     let vouched: VouchedHead = format!("{size}:{root}").parse().unwrap();
-    let overridden = tokio::spawn(sequencer::run(Arc::clone(&ledger), http, beat, Some(vouched)));
+    let overridden = tokio::spawn(sequencer::run(Arc::clone(&ledger), beat, guard(Some(vouched))));
     for _ in 0..500 {
         if rows::queue_state(&mut conn).await.unwrap().0 == 0 {
             break;

@@ -20,7 +20,7 @@ impl Anvil {
     /// `base_fee` in wei a unit of gas: 0 is free gas, as on a consortium chain.
     pub async fn start(base_fee: u64) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/node_modules/.bin/anvil");
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/node_modules/.bin/anvil");
         let child = Command::new(program)
             .args(["--port", &port, "--block-time", "1", "--order", "fifo", "--silent", "--gas-price", "0"])
             .args(["--block-base-fee-per-gas", &base_fee.to_string()])

@@ -11,9 +11,12 @@ use trace::{causes::Causes, hash::Hash, merkle, tlog::checkpoint::Checkpoint};
 
 use crate::{
     jobs::witnesses::{self, Answers},
-    service::ledger::{
-        Halt, Ledger, LedgerError, to_hash, to_u64,
-        tree::{self, Edge, FullTile, TreeError},
+    service::{
+        chains::{Configured, Says},
+        ledger::{
+            Halt, Ledger, LedgerError, to_hash, to_u64,
+            tree::{self, Edge, FullTile, TreeError},
+        },
     },
 };
 
@@ -157,14 +160,9 @@ fn tile_row(log_id: i16, tile: &FullTile) -> Result<rows::Tile, LedgerError> {
 }
 
 /// Leads when it can, for ever. Returns only when the head was moved under it: the process must end then.
-pub async fn run(
-    ledger: Arc<Ledger>,
-    http: reqwest::Client,
-    interval: Duration,
-    vouched: Option<VouchedHead>,
-) -> SequenceError {
+pub async fn run(ledger: Arc<Ledger>, interval: Duration, guard: Guard) -> SequenceError {
     loop {
-        match lead_until_error(&ledger, &http, interval, vouched).await {
+        match lead_until_error(&ledger, interval, &guard).await {
             Err(lost @ (SequenceError::LostSwap | SequenceError::RootOfOthers { .. })) => return lost,
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "the sequencer starts again");
@@ -178,13 +176,12 @@ pub async fn run(
 /// `Ok` where another process leads.
 async fn lead_until_error(
     ledger: &Arc<Ledger>,
-    http: &reqwest::Client,
     interval: Duration,
-    vouched: Option<VouchedHead>,
+    guard: &Guard,
 ) -> Result<(), SequenceError> {
     let Some(mut sequencer) = Sequencer::lead(Arc::clone(ledger)).await? else { return Ok(()) };
     tracing::info!(origin = ledger.origin(), size = sequencer.size(), "leading");
-    while !may_sign(&sequencer, http, vouched).await {
+    while !guard.may_sign(&sequencer).await {
         tokio::time::sleep(RETRY).await;
     }
     ledger.set_halt(None);
@@ -200,24 +197,53 @@ async fn lead_until_error(
 }
 
 /// The start-up guard: a restored backup is the likeliest accidental fork, so nothing is signed below, or beside, what a
-/// witness has cosigned. With witnesses configured, at least one must answer.
-async fn may_sign(sequencer: &Sequencer, http: &reqwest::Client, vouched: Option<VouchedHead>) -> bool {
-    let ledger = &sequencer.ledger;
-    if let Some(VouchedHead { size, root }) = vouched {
-        if (size, root) == (sequencer.size(), sequencer.root()) {
-            tracing::warn!(size, "signing from the head that the operator vouches for");
-            return true;
+/// witness has cosigned or a chain has. Where any are configured, at least one must answer.
+pub struct Guard {
+    pub http: reqwest::Client,
+    pub chains: Arc<Vec<Configured>>,
+    pub vouched: Option<VouchedHead>,
+}
+
+impl Guard {
+    async fn may_sign(&self, sequencer: &Sequencer) -> bool {
+        let ledger = &sequencer.ledger;
+        let (size, root) = (sequencer.size(), sequencer.root());
+        if let Some(vouched) = self.vouched {
+            if vouched == (VouchedHead { size, root }) {
+                tracing::warn!(size, "signing from the head that the operator vouches for");
+                return true;
+            }
+            tracing::error!(size = vouched.size, found = size, "--head is not the head of this database");
         }
-        tracing::error!(size, found = sequencer.size(), "--head is not the head of this database");
+        let witnesses = witnesses::ask_for_head(ledger, &self.http, size, root).await;
+        let halt = match (witnesses, self.ask_chains(ledger, size).await) {
+            (Answers::Beyond { who, size }, _) | (_, Answers::Beyond { who, size }) => {
+                Halt::Behind { who, size }
+            }
+            (Answers::Agree, _)
+            | (_, Answers::Agree)
+            | (Answers::NoneConfigured, Answers::NoneConfigured) => return true,
+            (Answers::Nobody, _) | (_, Answers::Nobody) => Halt::NobodyAnswered,
+        };
+        if ledger.halt().as_ref() != Some(&halt) {
+            tracing::error!(?halt, size, "not signing");
+            ledger.set_halt(Some(halt));
+        }
+        false
     }
-    let halt = match witnesses::ask_for_head(ledger, http, sequencer.size(), sequencer.root()).await {
-        Answers::Agree => return true,
-        Answers::Nobody => Halt::NobodyAnswered,
-        Answers::Beyond { who, size } => Halt::Behind { who, size },
-    };
-    if ledger.halt().as_ref() != Some(&halt) {
-        tracing::error!(?halt, size = sequencer.size(), "not signing");
-        ledger.set_halt(Some(halt));
+
+    /// What the chains have of this log. The first that has more, or something else, decides.
+    async fn ask_chains(&self, ledger: &Ledger, size: u64) -> Answers {
+        let mut verdict = if self.chains.is_empty() { Answers::NoneConfigured } else { Answers::Nobody };
+        for chain in self.chains.iter() {
+            match chain.ask_for_head(ledger, size).await {
+                Ok(Says::Agrees) => verdict = Answers::Agree,
+                Ok(Says::Beyond { size }) => return Answers::Beyond { who: chain.name.clone(), size },
+                Err(error) => {
+                    tracing::warn!(chain = chain.name, error = %Causes(&error), "did not confirm the head");
+                }
+            }
+        }
+        verdict
     }
-    false
 }

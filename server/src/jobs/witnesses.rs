@@ -37,13 +37,15 @@ pub enum WitnessError {
     Store(#[from] StoreError),
 }
 
-/// What the witnesses say of a head at the start.
+/// What the witnesses, or the chains, say of a head at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answers {
-    /// At least one cosigned it, or none is configured.
+    /// At least one has nothing that this head does not extend, and none anything else.
     Agree,
+    /// Some are configured, and none answered.
     Nobody,
-    /// One has cosigned something that this head does not extend.
+    NoneConfigured,
+    /// One has something that this head does not extend.
     Beyond {
         who: String,
         size: u64,
@@ -113,7 +115,8 @@ pub async fn ask_for_head(ledger: &Ledger, http: &reqwest::Client, size: u64, ro
     let head = Checkpoint { origin: ledger.origin().to_owned(), size, root };
     // This very head was signed before, but for the empty one, which every tree extends: nothing new is said here.
     let note = head.sign(ledger.signer());
-    let mut verdict = if configured(ledger).next().is_none() { Answers::Agree } else { Answers::Nobody };
+    let mut verdict =
+        if configured(ledger).next().is_none() { Answers::NoneConfigured } else { Answers::Nobody };
     for asked in configured(ledger) {
         let from = cosigned_before(ledger, asked.name).await.unwrap_or(0);
         match cosign(ledger, http, &asked, &note, size, from).await {

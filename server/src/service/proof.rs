@@ -193,7 +193,7 @@ struct Story {
 struct Head {
     size: u64,
     note: Note,
-    anchors: Vec<rows::Anchored>,
+    anchors: Vec<store::anchor::Anchor>,
     origin: String,
 }
 
@@ -348,7 +348,7 @@ async fn head_covering(
     index: u64,
 ) -> Result<Option<Head>, ProofError> {
     let size_min = i64::try_from(index).map_err(|_| ProofError::Corrupt)?.saturating_add(1);
-    let anchored = rows::anchored(conn, log.id, size_min, ANCHORED_CANDIDATES).await?;
+    let anchored = store::anchor::standing(conn, log.id, size_min, ANCHORED_CANDIDATES).await?;
     let origin = log.origin.clone();
     for candidate in &anchored {
         let Some(checkpoint) = rows::checkpoint(conn, log.id, candidate.size).await? else { continue };
@@ -404,14 +404,14 @@ async fn seen_proof(
     Ok(Some(SeenProof { note, path }))
 }
 
-fn anchor(origin: &str, anchored: &rows::Anchored) -> Option<Anchor> {
+fn anchor(origin: &str, anchored: &store::anchor::Anchor) -> Option<Anchor> {
     Some(Anchor {
         chain_id: u64::try_from(anchored.chain_id).ok()?,
         contract: anchored.contract.to_ascii_lowercase(),
         origin: origin.to_owned(),
         size: u64::try_from(anchored.size).ok()?,
         root: Hash::from_slice(&anchored.root)?,
-        transaction: hex(anchored.tx_hash.as_deref()?),
+        transaction: hex(&anchored.tx_hash),
     })
 }
 

@@ -393,35 +393,3 @@ pub async fn locate_all(conn: &mut Connection, hashes: &[Vec<u8>]) -> Result<Vec
         .load(conn)
         .await?)
 }
-
-/// A head of the log that stands on a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = crate::schema::anchor)]
-pub struct Anchored {
-    pub chain: String,
-    pub chain_id: i64,
-    pub contract: String,
-    pub size: i64,
-    pub root: Vec<u8>,
-    pub state: String,
-    pub tx_hash: Option<Vec<u8>>,
-    pub block_number: Option<i64>,
-}
-
-/// Heads of at least `size_min` leaves that stand on a chain, newest first.
-pub async fn anchored(
-    conn: &mut Connection,
-    log_id: i16,
-    size_min: i64,
-    limit: i64,
-) -> Result<Vec<Anchored>, StoreError> {
-    use crate::schema::anchor;
-    Ok(anchor::table
-        .filter(anchor::log_id.eq(log_id).and(anchor::size.ge(size_min)))
-        .filter(anchor::state.eq_any(["anchored", "final"]))
-        .order(anchor::size.desc())
-        .limit(limit)
-        .select(Anchored::as_select())
-        .load(conn)
-        .await?)
-}

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod alert;
+pub mod anchor;
 pub mod code;
 mod connection;
 pub mod consignment;

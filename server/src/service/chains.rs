@@ -1,0 +1,129 @@
+//! The chains that heads are anchored on: which they are, and what each says of a head.
+
+use std::path::{Path, PathBuf};
+
+use contracts::{Account, Address, Chain as _, ChainError, Evm, Rpc};
+use serde::Deserialize;
+use trace::hash::Hash;
+
+use super::{
+    keys::{KeysError, read_seed},
+    ledger::{Ledger, LedgerError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChainsError {
+    #[error("the file of chains {0} cannot be read")]
+    Read(PathBuf, #[source] std::io::Error),
+    #[error("the file of chains {0} is not what --help describes")]
+    Format(PathBuf, #[source] toml::de::Error),
+    #[error("two chains are named {0}")]
+    TwiceNamed(String),
+    #[error("the key of the chain {0} cannot be used")]
+    Key(String, #[source] KeysError),
+    #[error("the chain {0} cannot be used")]
+    Chain(String, #[source] ChainError),
+}
+
+/// One `[[chain]]` of the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    /// What pages and logs call it.
+    name: String,
+    rpc_url: String,
+    chain_id: u64,
+    contract: Address,
+    /// Seed of the account that publishes: one line, base64url of 32 bytes, mode 0600.
+    key_file: PathBuf,
+    /// 0 where gas is free.
+    gas_price_wei: u64,
+    /// How deep a block must lie before a re-organisation is out of the question.
+    finality_blocks: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    chain: Vec<Told>,
+}
+
+/// A chain with the account that publishes there.
+pub struct Configured {
+    pub name: String,
+    pub chain_id: u64,
+    pub contract: Address,
+    pub account: Account,
+    pub gas_price: u128,
+    pub finality_blocks: u64,
+    rpc: Rpc,
+}
+
+/// What the chains say of a head at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Says {
+    /// The head is, or extends, what stands there.
+    Agrees,
+    /// The head is shorter, or of another history.
+    Beyond { size: u64 },
+}
+
+impl Configured {
+    /// Speaks to the node; an error where it is of another chain.
+    pub async fn connect(&self) -> Result<Evm, ChainError> {
+        Evm::connect(self.rpc.clone(), self.chain_id, self.contract).await
+    }
+
+    /// `0x` and lower-case digits, as bundles and rows write it.
+    pub fn contract_text(&self) -> String {
+        format!("{:#x}", self.contract)
+    }
+
+    /// Compares the newest head on the chain with the log of this database, which has `size` entries.
+    pub async fn ask_for_head(&self, ledger: &Ledger, size: u64) -> Result<Says, AskError> {
+        let Some(newest) = self.connect().await?.find(ledger.origin(), None).await? else {
+            return Ok(Says::Agrees);
+        };
+        let same = newest.head.size <= size && root_at(ledger, newest.head.size).await? == newest.head.root;
+        Ok(if same { Says::Agrees } else { Says::Beyond { size: newest.head.size } })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// The root of this database's log when it had `size` entries.
+pub async fn root_at(ledger: &Ledger, size: u64) -> Result<Hash, LedgerError> {
+    let mut conn = ledger.store().connection().await?;
+    Ok(ledger.tree().root(&mut conn, ledger.log_id(), size).await?)
+}
+
+/// Reads the file of `SUYUAN_CHAINS_FILE`.
+pub fn read(path: &Path, http: &reqwest::Client) -> Result<Vec<Configured>, ChainsError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ChainsError::Read(path.to_owned(), error))?;
+    let file: File = toml::from_str(&text).map_err(|error| ChainsError::Format(path.to_owned(), error))?;
+    let mut chains: Vec<Configured> = Vec::with_capacity(file.chain.len());
+    for told in file.chain {
+        if chains.iter().any(|other| other.name == told.name) {
+            return Err(ChainsError::TwiceNamed(told.name));
+        }
+        let failed = |error| ChainsError::Chain(told.name.clone(), error);
+        let seed = read_seed(&told.key_file).map_err(|error| ChainsError::Key(told.name.clone(), error))?;
+        chains.push(Configured {
+            account: Account::from_seed(&seed).map_err(failed)?,
+            rpc: Rpc::new(http.clone(), &told.rpc_url).map_err(|error| failed(error.into()))?,
+            chain_id: told.chain_id,
+            contract: told.contract,
+            gas_price: u128::from(told.gas_price_wei),
+            finality_blocks: told.finality_blocks,
+            name: told.name,
+        });
+    }
+    Ok(chains)
+}

@@ -1,0 +1,224 @@
+//! The outbox of the chains: a row stands here before its transaction is sent, and follows what becomes of it.
+//!
+//! `pending` → `anchored` (in a block) → `final` (deep enough); a re-organised chain takes a row back to `pending`, and what
+//! the contract refused is `failed`.
+
+use chrono::{DateTime, Utc};
+use diesel::{prelude::*, sql_types};
+use diesel_async::RunQueryDsl;
+
+use crate::{Connection, StoreError, schema::anchor};
+
+/// First half of the advisory lock of a chain's leader; the second is a hash of the chain's name.
+const LEADER_LOCK: i32 = 0x616e_6368;
+
+/// A chain and the contract on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    pub chain_id: i64,
+    /// `0x` and 40 lower-case hexadecimal digits.
+    pub contract: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = anchor)]
+pub struct Anchor {
+    pub id: i64,
+    pub chain: String,
+    pub chain_id: i64,
+    pub contract: String,
+    pub log_id: i16,
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub state: String,
+    pub nonce: i64,
+    pub raw: Vec<u8>,
+    pub tx_hash: Vec<u8>,
+    pub block_number: Option<i64>,
+    pub block_hash: Option<Vec<u8>>,
+    pub created_at: DateTime<Utc>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub anchored_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = anchor)]
+pub struct NewAnchor<'a> {
+    pub chain: &'a str,
+    pub chain_id: i64,
+    pub contract: &'a str,
+    pub log_id: i16,
+    pub size: i64,
+    pub root: &'a [u8],
+    pub nonce: i64,
+    pub raw: &'a [u8],
+    pub tx_hash: &'a [u8],
+    pub created_at: DateTime<Utc>,
+}
+
+/// The block that took a transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    pub tx_hash: &'a [u8],
+    pub number: i64,
+    pub hash: &'a [u8],
+    pub gas_used: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = sql_types::Bool)]
+    locked: bool,
+}
+
+/// Tries to become the one who sends on a chain for as long as this connection lives; never waits.
+pub async fn try_lead(conn: &mut Connection, chain: &str) -> Result<bool, StoreError> {
+    let row: Locked = diesel::sql_query("select pg_try_advisory_lock($1, hashtext($2)) as locked")
+        .bind::<sql_types::Integer, _>(LEADER_LOCK)
+        .bind::<sql_types::Text, _>(chain)
+        .get_result(conn)
+        .await?;
+    Ok(row.locked)
+}
+
+/// What is not final yet, oldest first.
+pub async fn open(conn: &mut Connection, place: Place<'_>) -> Result<Vec<Anchor>, StoreError> {
+    Ok(anchor::table
+        .filter(anchor::chain_id.eq(place.chain_id).and(anchor::contract.eq(place.contract)))
+        .filter(anchor::state.eq_any(["pending", "anchored"]))
+        .order((anchor::nonce, anchor::id))
+        .select(Anchor::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The newest row of a chain, whatever became of it.
+pub async fn newest(conn: &mut Connection, place: Place<'_>) -> Result<Option<Anchor>, StoreError> {
+    Ok(anchor::table
+        .filter(anchor::chain_id.eq(place.chain_id).and(anchor::contract.eq(place.contract)))
+        .order(anchor::id.desc())
+        .select(Anchor::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// `None`: this head is in the outbox already. What failed before is tried anew.
+pub async fn insert(conn: &mut Connection, new: &NewAnchor<'_>) -> Result<Option<Anchor>, StoreError> {
+    let same = anchor::table
+        .filter(anchor::chain_id.eq(new.chain_id).and(anchor::contract.eq(new.contract)))
+        .filter(anchor::log_id.eq(new.log_id).and(anchor::size.eq(new.size)));
+    let anew = diesel::update(same.filter(anchor::state.eq("failed")))
+        .set((
+            anchor::state.eq("pending"),
+            anchor::nonce.eq(new.nonce),
+            anchor::raw.eq(new.raw),
+            anchor::tx_hash.eq(new.tx_hash),
+            anchor::created_at.eq(new.created_at),
+            anchor::sent_at.eq(None::<DateTime<Utc>>),
+            anchor::reason.eq(None::<String>),
+        ))
+        .returning(Anchor::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?;
+    if anew.is_some() {
+        return Ok(anew);
+    }
+    Ok(diesel::insert_into(anchor::table)
+        .values(new)
+        .on_conflict_do_nothing()
+        .returning(Anchor::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+pub async fn sent(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<(), StoreError> {
+    diesel::update(anchor::table.find(id)).set(anchor::sent_at.eq(at)).execute(conn).await?;
+    Ok(())
+}
+
+/// The same head under the same nonce by another transaction, which pays more.
+pub async fn replace(
+    conn: &mut Connection,
+    id: i64,
+    raw: &[u8],
+    tx_hash: &[u8],
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let row = anchor::table.find(id).filter(anchor::state.eq("pending"));
+    diesel::update(row)
+        .set((anchor::raw.eq(raw), anchor::tx_hash.eq(tx_hash), anchor::sent_at.eq(at)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub async fn anchored(
+    conn: &mut Connection,
+    id: i64,
+    block: Block<'_>,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    diesel::update(anchor::table.find(id))
+        .set((
+            anchor::state.eq("anchored"),
+            anchor::tx_hash.eq(block.tx_hash),
+            anchor::block_number.eq(block.number),
+            anchor::block_hash.eq(block.hash),
+            anchor::gas_used.eq(block.gas_used),
+            anchor::anchored_at.eq(at),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The block that took it is no block of the chain any more: it is to be sent again at once.
+pub async fn uprooted(conn: &mut Connection, id: i64) -> Result<(), StoreError> {
+    diesel::update(anchor::table.find(id))
+        .set((
+            anchor::state.eq("pending"),
+            anchor::sent_at.eq(None::<DateTime<Utc>>),
+            anchor::block_number.eq(None::<i64>),
+            anchor::block_hash.eq(None::<Vec<u8>>),
+            anchor::anchored_at.eq(None::<DateTime<Utc>>),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub async fn finalise(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<(), StoreError> {
+    diesel::update(anchor::table.find(id))
+        .set((anchor::state.eq("final"), anchor::final_at.eq(at)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub async fn fail(conn: &mut Connection, id: i64, reason: &str) -> Result<(), StoreError> {
+    diesel::update(anchor::table.find(id))
+        .set((anchor::state.eq("failed"), anchor::reason.eq(reason)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Heads of at least `size_min` leaves that stand on a chain, newest first.
+pub async fn standing(
+    conn: &mut Connection,
+    log_id: i16,
+    size_min: i64,
+    limit: i64,
+) -> Result<Vec<Anchor>, StoreError> {
+    Ok(anchor::table
+        .filter(anchor::log_id.eq(log_id).and(anchor::size.ge(size_min)))
+        .filter(anchor::state.eq_any(["anchored", "final"]))
+        .order(anchor::size.desc())
+        .limit(limit)
+        .select(Anchor::as_select())
+        .load(conn)
+        .await?)
+}

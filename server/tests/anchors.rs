@@ -1,0 +1,256 @@
+//! Heads on a real dev chain: kept before they are sent, followed until they are final, and the guard that asks the chain.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    dead_code,
+    reason = "a test may stop where it stands, says loudly what it skips, and does not use all that tests share"
+)]
+
+mod database;
+#[path = "../../contracts/tests/node/mod.rs"]
+mod node;
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{Chain as _, Evm};
+use node::{Anvil, CHAIN_ID, account};
+use serde_json::{Value, json};
+use server::{
+    jobs::{
+        anchor::Anchorer,
+        sequencer::{self, Guard, Sequencer},
+    },
+    service::{
+        chains::{self, Configured},
+        keys::write_secret,
+        ledger::{Halt, Ledger},
+    },
+};
+use store::{Store, anchor, ledger as rows};
+use trace::{
+    b64,
+    hash::sha256,
+    keys::SecretKey,
+    tlog::{note::SignerKey, policy::Policy},
+};
+
+const ORIGIN: &str = "log.example/demo/2026";
+/// Anchors follow each other at once.
+const AT_ONCE: Duration = Duration::ZERO;
+
+struct World {
+    ledger: Arc<Ledger>,
+    sequencer: Sequencer,
+    evm: Evm,
+    chain: Configured,
+    anvil: Anvil,
+    entries: u32,
+}
+
+async fn ledger_in(url: &str) -> Arc<Ledger> {
+    let store = Store::open(url, 6).unwrap();
+    let signer = SignerKey { name: ORIGIN.parse().unwrap(), secret: SecretKey::from_seed(&[1; 32]) };
+    let ledger = Ledger::open(store, "log.example", "demo", signer, Policy::default()).await.unwrap();
+    ledger.set_halt(None);
+    Arc::new(ledger)
+}
+
+/// The chain as an operator configures it.
+fn configured(rpc_url: &str, contract: contracts::Address) -> Configured {
+    let directory = std::env::temp_dir().join(format!("suyuan-chains-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&directory).unwrap();
+    let (key, file) = (directory.join("key"), directory.join("chains.toml"));
+    write_secret(&key, &b64::url(&[2; 32])).unwrap();
+    let text = format!(
+        "[[chain]]\nname = \"dev\"\nrpc_url = \"{rpc_url}\"\nchain_id = {CHAIN_ID}\ncontract = \"{contract}\"\nkey_file = \"{}\"\ngas_price_wei = 0\nfinality_blocks = 3\n",
+        key.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let read = chains::read(&file, &reqwest::Client::new()).unwrap().remove(0);
+    std::fs::remove_dir_all(directory).unwrap();
+    read
+}
+
+impl World {
+    async fn new(name: &str) -> Option<Self> {
+        let ledger = ledger_in(&database::fresh(name).await?).await;
+        let anvil = Anvil::start(0).await;
+        let (contract, _) = anvil.contract().await;
+        let evm = Evm::connect(anvil.rpc(), CHAIN_ID, contract).await.unwrap();
+        evm.register(&account(1), 0, ORIGIN, account(2).address()).await.unwrap();
+        let chain = configured(&anvil.url, contract);
+        let sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+        Some(Self { ledger, sequencer, evm, chain, anvil, entries: 0 })
+    }
+
+    async fn grow(&mut self, by: u32) {
+        let mut conn = self.ledger.store().connection().await.unwrap();
+        for number in self.entries..self.entries + by {
+            rows::queue(&mut conn, sha256(&number.to_be_bytes()).as_bytes()).await.unwrap();
+        }
+        self.entries += by;
+        self.sequencer.step().await.unwrap().unwrap();
+    }
+
+    async fn lead(&self) -> Anchorer<'_> {
+        // The connection of one that was just dropped may take a moment to go.
+        for _ in 0..50 {
+            if let Some(anchorer) = Anchorer::lead(&self.ledger, &self.chain).await.unwrap() {
+                return anchorer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nobody else sends on this chain");
+    }
+
+    async fn newest(&self) -> anchor::Anchor {
+        let mut conn = self.ledger.store().connection().await.unwrap();
+        let contract = self.chain.contract_text();
+        let place = anchor::Place { chain_id: i64::try_from(CHAIN_ID).unwrap(), contract: &contract };
+        anchor::newest(&mut conn, place).await.unwrap().unwrap()
+    }
+
+    /// Steps until the newest row is in `state`.
+    async fn until(&self, anchorer: &mut Anchorer<'_>, state: &str) -> anchor::Anchor {
+        for _ in 0..150 {
+            anchorer.follow(&self.evm).await.unwrap();
+            let newest = self.newest().await;
+            if newest.state == state {
+                return newest;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never {state}: {:?}", self.newest().await);
+    }
+
+    async fn sent(&self) -> u64 {
+        self.evm.nonce(account(2).address()).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_anchored_with_its_proof_and_becomes_final() {
+    let Some(mut world) = World::new("anchors_final").await else { return };
+    world.grow(7).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    assert_eq!(world.until(&mut anchorer, "final").await.size, 7);
+    anchorer.step(AT_ONCE).await.unwrap();
+    assert_eq!(world.newest().await.size, 7, "the same head is not sent twice");
+    drop(anchorer);
+
+    world.grow(300).await;
+    let mut anchorer = world.lead().await;
+    assert!(Anchorer::lead(&world.ledger, &world.chain).await.unwrap().is_none(), "one sends on a chain");
+    anchorer.step(Duration::from_hours(1)).await.unwrap();
+    assert_eq!(world.newest().await.size, 7, "not before the interval has passed");
+    anchorer.step(AT_ONCE).await.unwrap();
+    let second = world.until(&mut anchorer, "anchored").await;
+    let found = world.evm.find(ORIGIN, None).await.unwrap().unwrap();
+    assert_eq!((found.head.size, found.head.root.as_bytes().to_vec()), (307, second.root));
+    let mut conn = world.ledger.store().connection().await.unwrap();
+    let standing = anchor::standing(&mut conn, world.ledger.log_id(), 1, 10).await.unwrap();
+    assert_eq!(standing.iter().map(|row| row.size).collect::<Vec<_>>(), [307, 7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_or_after_sending_neither_loses_nor_doubles_an_anchor() {
+    let Some(mut world) = World::new("anchors_crash").await else { return };
+    world.grow(5).await;
+    // Kept, and the process ends before anything is sent.
+    let mut before = world.lead().await;
+    let kept = before.prepare(&world.evm).await.unwrap().unwrap();
+    drop(before);
+    assert_eq!((kept.sent_at, world.sent().await), (None, 0));
+    let mut after = world.lead().await;
+    let anchored = world.until(&mut after, "anchored").await;
+    assert_eq!((anchored.id, anchored.tx_hash, world.sent().await), (kept.id, kept.tx_hash, 1));
+    drop(after);
+
+    // Sent, and the process ends before it knows.
+    world.grow(5).await;
+    let mut before = world.lead().await;
+    before.step(AT_ONCE).await.unwrap();
+    drop(before);
+    assert_eq!(world.newest().await.state, "pending");
+    let mut after = world.lead().await;
+    assert_eq!(world.until(&mut after, "anchored").await.size, 10);
+    assert_eq!(world.sent().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reorganised_chain_forgot_is_sent_again() {
+    let Some(mut world) = World::new("anchors_reorg").await else { return };
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    let first = world.until(&mut anchorer, "anchored").await;
+    let depth =
+        world.evm.block_number().await.unwrap() + 1 - u64::try_from(first.block_number.unwrap()).unwrap();
+    let _: Value = world.anvil.rpc().call("anvil_reorg", json!([depth, []])).await.unwrap();
+    assert!(world.evm.find(ORIGIN, None).await.unwrap().is_none(), "the chain forgot it");
+    let again = world.until(&mut anchorer, "final").await;
+    assert_eq!((again.id, again.tx_hash), (first.id, first.tx_hash), "the same transaction in another block");
+    assert_ne!(again.block_hash, first.block_hash);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_is_down_holds_up_nothing_else() {
+    let Some(mut world) = World::new("anchors_down").await else { return };
+    let nobody = configured("http://127.0.0.1:9", world.chain.contract);
+    world.grow(3).await;
+    let mut anchorer = Anchorer::lead(&world.ledger, &nobody).await.unwrap().unwrap();
+    assert!(anchorer.step(AT_ONCE).await.is_err());
+    drop(anchorer);
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    assert_eq!(world.until(&mut anchorer, "anchored").await.size, 6, "back up, the newest head goes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_below_or_beside_what_the_chain_has() {
+    let Some(mut world) = World::new("anchors_guard").await else { return };
+    world.grow(8).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    world.until(&mut anchorer, "anchored").await;
+
+    // An older copy of the database comes back, and the log would grow otherwise from there.
+    let restored = ledger_in(&database::fresh("anchors_restored").await.unwrap()).await;
+    let mut conn = restored.store().connection().await.unwrap();
+    rows::queue(&mut conn, sha256(b"another history").as_bytes()).await.unwrap();
+    let chains = Arc::new(vec![configured(&world.anvil.url, world.chain.contract)]);
+    let guard = Guard { http: reqwest::Client::new(), chains, vouched: None };
+    let job = tokio::spawn(sequencer::run(Arc::clone(&restored), Duration::from_millis(20), guard));
+    let refused = Some(Halt::Behind { who: "dev".to_owned(), size: 8 });
+    for _ in 0..100 {
+        if restored.halt() == refused {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(restored.halt(), refused);
+    assert!(restored.not_ready().await.unwrap()[0].starts_with("dev has seen size 8"));
+    assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 1, "what is accepted waits");
+    job.abort();
+    drop(job.await);
+
+    // As long as the chain's, but of another history.
+    let mut sequencer = Sequencer::lead(Arc::clone(&restored)).await.unwrap().unwrap();
+    for number in 0_u32..7 {
+        rows::queue(&mut conn, sha256(&number.to_be_bytes()).as_bytes()).await.unwrap();
+    }
+    sequencer.step().await.unwrap();
+    let says = world.chain.ask_for_head(&restored, sequencer.size()).await.unwrap();
+    assert_eq!(says, chains::Says::Beyond { size: 8 });
+    restored.set_halt(None);
+    let mut beside = Anchorer::lead(&restored, &world.chain).await.unwrap();
+    if let Some(beside) = beside.as_mut() {
+        assert!(beside.step(AT_ONCE).await.is_err(), "and it is not anchored");
+    }
+}
