@@ -9,8 +9,9 @@ use std::{
 
 use clap::Parser;
 use demo::{
-    season::{self, Addresses, SeasonReport},
-    stack::{self, Options, Stack},
+    lan::Lan,
+    season::{self, SeasonReport},
+    stack::{self, Options, Ports, Stack},
 };
 use serde_json::{Value, json};
 use trace::causes::Causes;
@@ -22,7 +23,7 @@ const CONFIRM_PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Parser)]
 #[command(name = "suyuan-demo", version)]
 struct Cli {
-    /// Play, confirm, write demo.json, stop everything; exit status 0 only if every statement was confirmed and cosigned
+    /// Play, confirm, write demo.json, stop everything; exit status 0 only if every statement was confirmed, cosigned and anchored
     #[arg(long)]
     exit: bool,
     /// The project's directory
@@ -37,9 +38,24 @@ struct Cli {
     /// Port of the demo's witness
     #[arg(long, default_value_t = 8461)]
     witness_port: u16,
+    /// Port of the dev chain
+    #[arg(long, default_value_t = 8545)]
+    chain_port: u16,
+    /// Serve the phones of the room over TLS, from a certificate authority that is made here
+    #[arg(long)]
+    lan: bool,
+    /// Port that phones find the pages on; the authority's certificate is handed out on the next one
+    #[arg(long, default_value_t = 8443)]
+    lan_port: u16,
     /// Use this Postgres (as owner of the tables) instead of a private one
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// Let the gateway subscribe to this broker (`mqtt://host:port`) instead of being the endpoint itself
+    #[arg(long, env = "MQTT_URL")]
+    mqtt_url: Option<String>,
+    /// Use the EVM chain of this node instead of starting one
+    #[arg(long, env = "CHAIN_RPC_URL")]
+    chain_rpc_url: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -63,31 +79,30 @@ fn say(text: &str) {
 async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     let began = Instant::now();
     let root = cli.root.canonicalize()?;
+    let ports =
+        Ports { http: cli.http_port, mqtt: cli.mqtt_port, witness: cli.witness_port, chain: cli.chain_port };
+    let (data, programs) = (root.join(".data"), stack::programs_beside_us()?);
     let options = Options {
-        data: root.join(".data"),
-        programs: stack::programs_beside_us()?,
-        root: root.clone(),
-        http_port: cli.http_port,
-        mqtt_port: cli.mqtt_port,
-        witness_port: cli.witness_port,
         database_url: cli.database_url,
+        mqtt_url: cli.mqtt_url,
+        chain_rpc_url: cli.chain_rpc_url,
+        lan_port: cli.lan.then_some(cli.lan_port),
+        ..Options::local(root, data, programs, ports)
     };
     let stack = Stack::start(options, &mut say).await?;
     say(&format!("ready after {:.1} s; the season begins", began.elapsed().as_secs_f64()));
-    let report = season::play(&Addresses {
-        base_url: stack.base_url(),
-        mqtt_host: "127.0.0.1".to_owned(),
-        mqtt_port: stack.options.mqtt_port,
-        operator_login: stack.operator_login().to_owned(),
-        operator_password: stack.operator_password.clone(),
-        state_file: stack.file("season.json"),
-    })
-    .await?;
-    say("the season is played; waiting until every statement is cosigned");
+    let report = season::play(&stack.addresses()).await?;
+    say("the season is played; waiting until every statement is cosigned and anchored");
     confirmed(&stack, &report).await?;
+    anchored(&stack).await?;
     let description = describe(&stack, &report).await?;
     std::fs::write(stack.file("demo.json"), serde_json::to_string_pretty(&description)?)?;
     print_table(&stack, &report)?;
+    if let Some(lan) = &stack.lan {
+        let port = cli.lan_port.saturating_add(1);
+        lan.hand_out(port).await?;
+        print_lan(&stack, lan, port)?;
+    }
     if !cli.exit {
         say("serving until Ctrl-C");
         tokio::signal::ctrl_c().await?;
@@ -115,6 +130,24 @@ async fn confirmed(stack: &Stack, report: &SeasonReport) -> Result<(), Box<dyn s
     Ok(())
 }
 
+/// The chain itself has a head that covers everything that is cosigned now.
+async fn anchored(stack: &Stack) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(chain) = &stack.chain else { return Ok(()) };
+    let checkpoint = reqwest::get(stack.checkpoint_url()).await?.error_for_status()?.text().await?;
+    let size: u64 = checkpoint.lines().nth(1).unwrap_or_default().parse()?;
+    let until = Instant::now() + CONFIRM_PATIENCE;
+    loop {
+        let there = chain.anchored_size(&stack.origin()).await?;
+        if there >= size {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(format!("the chain has {there} of {size} entries: not anchored").into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// What stands in `demo.json`; paths relative to the project.
 async fn describe(stack: &Stack, report: &SeasonReport) -> Result<Value, Box<dyn std::error::Error>> {
     let client = reqwest::Client::new();
@@ -134,21 +167,23 @@ async fn describe(stack: &Stack, report: &SeasonReport) -> Result<Value, Box<dyn
             "bundle": format!(".data/{}.bundle", commodity.name),
         }));
     }
-    let origin = stack.origin();
-    let path = origin.split_once('/').map_or("", |(_, path)| path);
     Ok(json!({
         "base_url": base,
         "commodities": commodities,
         "people": report.people,
         "log": {
-            "origin": origin,
+            "origin": stack.origin(),
             "vkey": stack.log_vkey()?,
-            "checkpoint_url": format!("{base}/{path}/checkpoint"),
+            "checkpoint_url": stack.checkpoint_url(),
         },
         "witness_vkeys": [stack.witness_vkey()?],
         "trust": ".data/trust.txt",
-        "chain": null,
-        "mqtt_url": format!("mqtt://127.0.0.1:{}", stack.options.mqtt_port),
+        "chain": stack.chain.as_ref().map(|chain| json!({
+            "rpc_url": chain.rpc_url,
+            "chain_id": chain.chain_id,
+            "contract": format!("{:#x}", chain.contract),
+        })),
+        "mqtt_url": stack.mqtt_url(),
         "database_url": stack.database_url("app"),
     }))
 }
@@ -165,6 +200,28 @@ fn print_table(stack: &Stack, report: &SeasonReport) -> std::io::Result<()> {
         writeln!(out, "  {:<12} {:<20} {:<20} {}", person.role, person.party, person.login, person.password)?;
     }
     writeln!(out, "\n  suyuan-auditor verify .data/{}.bundle --trust .data/trust.txt\n", first(report))
+}
+
+/// How a phone of the room gets in.
+fn print_lan(stack: &Stack, lan: &Lan, authority_port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::stdout().lock();
+    let (pages, authority) = (stack.public_url(), format!("http://{}:{authority_port}/ca.crt", lan.address));
+    writeln!(
+        out,
+        "  Phones in this room: first trust this demo's own certificate authority,\n  {authority}"
+    )?;
+    writeln!(
+        out,
+        "  (Android: Settings, Security, Install a CA certificate; iOS: open it, install the profile,"
+    )?;
+    writeln!(
+        out,
+        "  then Settings, General, About, Certificate Trust Settings). Compare its SHA-256 before:"
+    )?;
+    writeln!(out, "  {}\n\n  Then open {pages}\n", lan.fingerprint)?;
+    let code = qrcode::QrCode::new(&pages)?;
+    let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
+    Ok(writeln!(out, "{picture}\n")?)
 }
 
 fn first(report: &SeasonReport) -> &str {

@@ -1,4 +1,5 @@
-//! Everything that a running Suyuan is made of, started in order on one machine: Postgres, keys, witness, server, gateway.
+//! Everything that a running Suyuan is made of, started in order on one machine: Postgres, keys, chain, witness, server,
+//! gateway.
 
 use std::{
     fs,
@@ -12,8 +13,11 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    chain::{self, DevChain, DevChainError},
+    lan::{Lan, LanError},
     postgres::{Cluster, PostgresError},
     process::Running,
+    season::Addresses,
 };
 
 const READY_PATIENCE: Duration = Duration::from_mins(1);
@@ -26,6 +30,12 @@ const OPERATOR_LOGIN: &str = "operator";
 pub enum StackError {
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    Chain(#[from] DevChainError),
+    #[error(transparent)]
+    Lan(#[from] LanError),
+    #[error("port {port} ({what}) is taken: stop what listens there, or give another with --{option}")]
+    PortTaken { port: u16, what: &'static str, option: &'static str },
     #[error("{0}")]
     Io(String, #[source] io::Error),
     #[error("{program} failed: {said}")]
@@ -52,17 +62,85 @@ pub struct Options {
     pub http_port: u16,
     pub mqtt_port: u16,
     pub witness_port: u16,
+    pub chain_port: u16,
     /// Used instead of a private cluster.
     pub database_url: Option<String>,
+    /// A broker that the gateway subscribes to, instead of being the endpoint itself.
+    pub mqtt_url: Option<String>,
+    /// Used instead of a dev chain.
+    pub chain_rpc_url: Option<String>,
+    /// Where phones find the server over TLS.
+    pub lan_port: Option<u16>,
 }
 
-/// A running house. Dropping it stops gateway, server, witness and Postgres, in this order.
+impl Options {
+    /// The project at `root` with its data in `data`, on these ports, with nothing of other people's.
+    pub fn local(root: PathBuf, data: PathBuf, programs: PathBuf, ports: Ports) -> Self {
+        Self {
+            root,
+            data,
+            programs,
+            http_port: ports.http,
+            mqtt_port: ports.mqtt,
+            witness_port: ports.witness,
+            chain_port: ports.chain,
+            database_url: None,
+            mqtt_url: None,
+            chain_rpc_url: None,
+            lan_port: None,
+        }
+    }
+}
+
+impl Options {
+    /// Says which port is taken before anything is started that another would have to be stopped for.
+    fn ports_are_free(&self) -> Result<(), StackError> {
+        let mut needed = vec![
+            (self.http_port, "pages and REST", "http-port"),
+            (self.witness_port, "the witness", "witness-port"),
+        ];
+        if self.mqtt_url.is_none() {
+            needed.push((self.mqtt_port, "devices", "mqtt-port"));
+        }
+        if self.chain_rpc_url.is_none() {
+            needed.push((self.chain_port, "the dev chain", "chain-port"));
+        }
+        needed.extend(self.lan_port.map(|port| (port, "phones", "lan-port")));
+        for (port, what, option) in needed {
+            if std::net::TcpListener::bind(("0.0.0.0", port)).is_err() {
+                return Err(StackError::PortTaken { port, what, option });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub http: u16,
+    pub mqtt: u16,
+    pub witness: u16,
+    pub chain: u16,
+}
+
+impl Ports {
+    /// Four that were free a moment ago, for houses that live side by side.
+    pub fn free() -> io::Result<Self> {
+        let port =
+            || Ok::<u16, io::Error>(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port());
+        Ok(Self { http: port()?, mqtt: port()?, witness: port()?, chain: port()? })
+    }
+}
+
+/// A running house. Dropping it stops gateway, server, witness, chain and Postgres, in this order.
 pub struct Stack {
     pub options: Options,
     pub gateway: Option<Running>,
     pub server: Option<Running>,
     pub witness: Option<Running>,
+    pub chain: Option<DevChain>,
     pub cluster: Option<Cluster>,
+    pub lan: Option<Lan>,
     pub operator_password: String,
     year: i32,
 }
@@ -72,6 +150,7 @@ impl Drop for Stack {
         drop(self.gateway.take());
         drop(self.server.take());
         drop(self.witness.take());
+        drop(self.chain.take());
         drop(self.cluster.take());
     }
 }
@@ -80,6 +159,8 @@ impl Stack {
     /// Starts what is not yet there. Called again on the same data, it goes on where it stopped.
     pub async fn start(options: Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Self, StackError> {
         make_private_directory(&options.data)?;
+        options.ports_are_free()?;
+        let lan = options.lan_port.map(|_| Lan::open(&options.data)).transpose()?;
         let cluster = if options.database_url.is_some() {
             None
         } else {
@@ -92,7 +173,9 @@ impl Stack {
             gateway: None,
             server: None,
             witness: None,
+            chain: None,
             cluster,
+            lan,
             operator_password: String::new(),
             year,
         };
@@ -100,6 +183,7 @@ impl Stack {
         let url = stack.database_url("migrator");
         stack.suyuan(&["migrate"], &[("DATABASE_URL", url)])?;
         stack.make_keys()?;
+        stack.start_chain(say).await?;
         stack.start_witness().await?;
         stack.found_operator()?;
         say("starting the server");
@@ -110,6 +194,40 @@ impl Stack {
 
     pub fn base_url(&self) -> String {
         format!("http://localhost:{}", self.options.http_port)
+    }
+
+    /// What printed codes lead to: phones' address where they are served.
+    pub fn public_url(&self) -> String {
+        match (&self.lan, self.options.lan_port) {
+            (Some(lan), Some(port)) => format!("https://{}:{port}", lan.address),
+            _ => self.base_url(),
+        }
+    }
+
+    pub fn checkpoint_url(&self) -> String {
+        let origin = self.origin();
+        let path = origin.split_once('/').map_or("", |(_, path)| path);
+        format!("{}/{path}/checkpoint", self.base_url())
+    }
+
+    /// Where the season goes in.
+    pub fn addresses(&self) -> Addresses {
+        let url = self.mqtt_url();
+        let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+        let (host, port) = place.trim_end_matches('/').split_once(':').unwrap_or((place, "1883"));
+        Addresses {
+            base_url: self.base_url(),
+            mqtt_host: host.to_owned(),
+            mqtt_port: port.parse().unwrap_or(1883),
+            operator_login: OPERATOR_LOGIN.to_owned(),
+            operator_password: self.operator_password.clone(),
+            state_file: self.file("season.json"),
+        }
+    }
+
+    pub fn mqtt_url(&self) -> String {
+        let own = || format!("mqtt://127.0.0.1:{}", self.options.mqtt_port);
+        self.options.mqtt_url.clone().unwrap_or_else(own)
     }
 
     pub fn origin(&self) -> String {
@@ -147,9 +265,12 @@ impl Stack {
         let registrar = self.file("registrar.key").display().to_string();
         let registrar = self.suyuan(&["keys", "thumbprint", &registrar], &[])?;
         let text = format!(
-            "log {}\nwitness regulator {}\nquorum regulator\nregistrar {registrar}\n",
+            "log {}\nwitness regulator {}\nquorum regulator\nregistrar {registrar}\n{}",
             self.log_vkey()?,
             self.witness_vkey()?,
+            self.chain.as_ref().map_or_else(String::new, |chain| {
+                format!("chain {} {:#x}\n", chain.chain_id, chain.contract)
+            }),
         );
         let path = self.file("trust.txt");
         fs::write(&path, text).map_err(|error| io_error(&path, error))?;
@@ -184,15 +305,12 @@ impl Stack {
         if !log.exists() {
             self.suyuan(&["keys", "log", "--origin", &self.origin(), &log.display().to_string()], &[])?;
         }
-        for name in ["registrar.key", "derivation.key", "kek.key", "serial.key"] {
-            let path = self.file(name);
+        let seeds = ["registrar", "derivation", "kek", "serial", "gateway", "chain", "chain-regulator"];
+        for name in seeds.map(|name| format!("{name}.key")) {
+            let path = self.file(&name);
             if !path.exists() {
                 self.suyuan(&["keys", "seed", &path.display().to_string()], &[])?;
             }
-        }
-        let gateway = self.file("gateway.key");
-        if !gateway.exists() {
-            self.suyuan(&["keys", "seed", &gateway.display().to_string()], &[])?;
         }
         let witness = self.file("witness.key");
         if !witness.exists() {
@@ -204,7 +322,8 @@ impl Stack {
             let mut random = [0; 15];
             getrandom::fill(&mut random)
                 .map_err(|_| StackError::Io("no randomness".to_owned(), io::Error::other("getrandom")))?;
-            write_private(&password, &trace::b64::url(&random))?;
+            write_private(&password, &trace::b64::url(&random))
+                .map_err(|error| io_error(&password, error))?;
         }
         let text = fs::read_to_string(&password).map_err(|error| io_error(&password, error))?;
         text.trim_end().clone_into(&mut self.operator_password);
@@ -220,10 +339,11 @@ impl Stack {
 
     fn server_environment(&self) -> Vec<(&'static str, String)> {
         let file = |name: &str| self.file(name).display().to_string();
-        vec![
+        let mut environment = vec![
             ("DATABASE_URL", self.database_url("app")),
-            ("SUYUAN_LISTEN", format!("127.0.0.1:{}", self.options.http_port)),
-            ("SUYUAN_PUBLIC_BASE_URL", self.base_url()),
+            // A phone of the room gets the scan page and the bundle in clear; signing in needs --lan.
+            ("SUYUAN_LISTEN", format!("0.0.0.0:{}", self.options.http_port)),
+            ("SUYUAN_PUBLIC_BASE_URL", self.public_url()),
             ("SUYUAN_LEDGER", LEDGER.to_owned()),
             ("SUYUAN_LOG_HOST", "localhost".to_owned()),
             ("SUYUAN_LOG_KEY_FILE", file("log.key")),
@@ -236,7 +356,34 @@ impl Stack {
             ("SUYUAN_LOCALES", self.options.root.join("locales").display().to_string()),
             ("SUYUAN_WITNESS_INTERVAL_S", "1".to_owned()),
             ("SUYUAN_ROSTER_INTERVAL_S", "2".to_owned()),
-        ]
+            ("SUYUAN_CHAINS_FILE", file("chains.toml")),
+            ("SUYUAN_ANCHOR_INTERVAL_S", "2".to_owned()),
+        ];
+        if let (Some(lan), Some(port)) = (&self.lan, self.options.lan_port) {
+            environment.extend([
+                ("SUYUAN_TLS_LISTEN", format!("0.0.0.0:{port}")),
+                ("SUYUAN_TLS_CERT_FILE", lan.certificate.display().to_string()),
+                ("SUYUAN_TLS_KEY_FILE", lan.key.display().to_string()),
+            ]);
+        }
+        environment
+    }
+
+    /// Also after a kill.
+    pub async fn start_chain(&mut self, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), StackError> {
+        let contracts = self.options.root.join("contracts");
+        let files = chain::Files {
+            contracts: &contracts,
+            state: &self.file("chain.state"),
+            log: &self.file("chain.log"),
+            key: &self.file("chain.key"),
+            regulator_key: &self.file("chain-regulator.key"),
+            chains: &self.file("chains.toml"),
+        };
+        let configured = self.options.chain_rpc_url.as_deref();
+        let chain = chain::start(&files, self.options.chain_port, configured, &self.origin(), say).await?;
+        self.chain = Some(chain);
+        Ok(())
     }
 
     fn found_operator(&self) -> Result<(), StackError> {
@@ -295,7 +442,8 @@ impl Stack {
     pub async fn start_gateway(&mut self) -> Result<(), StackError> {
         let token = self.file("gateway.token");
         if !token.exists() {
-            write_private(&token, &self.gateway_token().await?)?;
+            let text = self.gateway_token().await?;
+            write_private(&token, &text).map_err(|error| io_error(&token, error))?;
         }
         let mut command = Command::new(self.options.programs.join("suyuan-gateway"));
         command.arg("run").envs([
@@ -305,10 +453,16 @@ impl Stack {
             ("SUYUAN_MQTT_LISTEN", format!("127.0.0.1:{}", self.options.mqtt_port)),
             ("SUYUAN_GATEWAY_REGISTER_INTERVAL_S", "1".to_owned()),
         ]);
+        if let Some(url) = &self.options.mqtt_url {
+            command.envs([("SUYUAN_GATEWAY_SOURCE", "subscribe"), ("MQTT_URL", url)]);
+        }
         let log = self.file("gateway.log");
         let running = Running::start("gateway", &mut command, &log).map_err(|error| io_error(&log, error))?;
         self.gateway = Some(running);
-        wait_for_port("gateway", self.options.mqtt_port, &log).await
+        match self.options.mqtt_url {
+            Some(_) => Ok(()),
+            None => wait_for_port("gateway", self.options.mqtt_port, &log).await,
+        }
     }
 
     async fn gateway_token(&self) -> Result<String, StackError> {
@@ -385,11 +539,6 @@ async fn wait_for_port(name: &'static str, port: u16, log: &Path) -> Result<(), 
     Ok(())
 }
 
-/// A port that was free a moment ago, for stacks that live side by side.
-pub fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 /// The directory of a test's or a program's sibling binaries.
 pub fn programs_beside_us() -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
@@ -410,12 +559,10 @@ fn make_private_directory(path: &Path) -> Result<(), StackError> {
     make().map_err(|error| io_error(path, error))
 }
 
-fn write_private(path: &Path, line: &str) -> Result<(), StackError> {
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{line}")
-    };
-    write().map_err(|error| io_error(path, error))
+/// Writes a new file that only its owner may read.
+pub(crate) fn write_private(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{line}")
 }
 
 fn io_error(path: &Path, error: io::Error) -> StackError {

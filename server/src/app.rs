@@ -225,9 +225,12 @@ pub async fn serve(state: Arc<AppState>) -> Result<(), StartError> {
     })
     .workers(http.http_workers.max(1))
     .shutdown_timeout(10);
-    let server = match (&http.tls_cert_file, &http.tls_key_file) {
-        (Some(certificate), Some(key)) => server.bind_rustls_0_23(http.listen, tls(certificate, key)?)?,
-        _ => server.bind(http.listen)?,
+    let server = server.bind(http.listen)?;
+    let server = match (http.tls_listen, &http.tls_cert_file, &http.tls_key_file) {
+        (Some(address), Some(certificate), Some(key)) => {
+            server.bind_rustls_0_23(address, tls(certificate, key)?)?
+        }
+        _ => server,
     };
     tracing::info!(address = %http.listen, "serving");
     Ok(server.run().await?)

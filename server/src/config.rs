@@ -37,7 +37,10 @@ pub struct HttpConfig {
     /// Worker threads for requests
     #[arg(long, env = "SUYUAN_HTTP_WORKERS", default_value_t = 4)]
     pub http_workers: usize,
-    /// PEM certificate chain; with a key, the server speaks TLS itself
+    /// Address to speak TLS on, beside the plain one
+    #[arg(long, env = "SUYUAN_TLS_LISTEN", requires_all = ["tls_cert_file", "tls_key_file"])]
+    pub tls_listen: Option<SocketAddr>,
+    /// PEM certificate chain
     #[arg(long, env = "SUYUAN_TLS_CERT_FILE", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
     /// PEM private key of the certificate
@@ -151,6 +154,10 @@ impl Config {
             ("SUYUAN_LISTEN", self.http.listen.to_string()),
             ("SUYUAN_PUBLIC_BASE_URL", self.http.public_base_url.clone()),
             ("SUYUAN_HTTP_WORKERS", self.http.http_workers.to_string()),
+            (
+                "SUYUAN_TLS_LISTEN",
+                self.http.tls_listen.map(|address| address.to_string()).unwrap_or_default(),
+            ),
             ("SUYUAN_TLS_CERT_FILE", file(self.http.tls_cert_file.as_ref())),
             ("SUYUAN_TLS_KEY_FILE", file(self.http.tls_key_file.as_ref())),
             ("DATABASE_URL", masked_url(&self.database.database_url)),

@@ -16,8 +16,8 @@ use std::{
 };
 
 use demo::{
-    season::{self, Addresses, SeasonReport},
-    stack::{Options, Stack, free_port, programs_beside_us},
+    season::{self, SeasonReport},
+    stack::{Options, Ports, Stack, programs_beside_us},
 };
 
 /// Names of the season's natural persons: none may stand in clear in the database.
@@ -43,17 +43,9 @@ impl House {
             assert!(programs.join(program).exists(), "{program} is not built: run `make test`");
         }
         let data = std::env::temp_dir().join(format!("suyuan-season-{}", std::process::id()));
-        let options = Options {
-            root: root(),
-            data: data.clone(),
-            programs,
-            http_port: free_port().unwrap(),
-            mqtt_port: free_port().unwrap(),
-            witness_port: free_port().unwrap(),
-            database_url: None,
-        };
+        let options = Options::local(root(), data.clone(), programs, Ports::free().unwrap());
         let stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
-        let report = season::play(&addresses(&stack)).await.unwrap();
+        let report = season::play(&stack.addresses()).await.unwrap();
         let client = reqwest::Client::new();
         let house = Self { stack, report, client, data };
         house.every_statement_is_proved().await;
@@ -99,17 +91,6 @@ impl House {
             .output()
             .unwrap();
         assert!(checked.status.success(), "{}", said(&checked));
-    }
-}
-
-fn addresses(stack: &Stack) -> Addresses {
-    Addresses {
-        base_url: stack.base_url(),
-        mqtt_host: "127.0.0.1".to_owned(),
-        mqtt_port: stack.options.mqtt_port,
-        operator_login: stack.operator_login().to_owned(),
-        operator_password: stack.operator_password.clone(),
-        state_file: stack.file("season.json"),
     }
 }
 
@@ -260,7 +241,7 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut Hous
 
 /// The season names its steps: played again, it is answered with the same records.
 async fn a_second_run_changes_nothing(house: &House) {
-    let again = season::play(&addresses(&house.stack)).await.unwrap();
+    let again = season::play(&house.stack.addresses()).await.unwrap();
     assert_eq!(again.records, house.report.records);
 }
 

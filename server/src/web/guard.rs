@@ -99,11 +99,11 @@ fn same_origin(request: &HttpRequest) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return matches!(site.as_bytes(), b"same-origin" | b"none");
     }
-    match (
-        headers.get(header::ORIGIN).map(HeaderValue::to_str),
-        headers.get(header::HOST).map(HeaderValue::to_str),
-    ) {
-        (Some(Ok(origin)), Some(Ok(host))) => origin.split_once("://").is_some_and(|(_, from)| from == host),
+    // HTTP/2 says the authority instead of a Host header (RFC 9113 §8.3.1).
+    let authority = request.uri().authority().map(actix_web::http::uri::Authority::as_str);
+    let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
+    match (headers.get(header::ORIGIN).map(HeaderValue::to_str), host) {
+        (Some(Ok(origin)), Some(host)) => origin.split_once("://").is_some_and(|(_, from)| from == host),
         (Some(_), _) => false,
         // No browser of the last ten years sends neither: this is a program that holds the cookie itself.
         (None, _) => true,
