@@ -10,8 +10,13 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,8 +49,10 @@ impl House {
         }
         let data = std::env::temp_dir().join(format!("suyuan-season-{}", std::process::id()));
         let options = Options::local(root(), data.clone(), programs, Ports::free().unwrap());
-        let stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
+        let mut stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
+        let readings = killed_in_mid_season(&mut stack).await;
         let report = season::play(&stack.addresses()).await.unwrap();
+        assert_eq!(missing_readings(&stack, &readings), Vec::<u32>::new(), "acknowledged, and not there");
         let client = reqwest::Client::new();
         let house = Self { stack, report, client, data };
         house.every_statement_is_proved().await;
@@ -92,6 +99,129 @@ impl House {
             .unwrap();
         assert!(checked.status.success(), "{}", said(&checked));
     }
+}
+
+/// What is killed, and how many records must stand first: while the next ones are being made.
+const MID_SEASON: [(Victim, u32); 4] =
+    [(Victim::Server, 12), (Victim::Gateway, 30), (Victim::Postgres, 45), (Victim::Chain, 60)];
+
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Server,
+    Gateway,
+    Postgres,
+    Chain,
+}
+
+impl Victim {
+    /// `kill -9`, and up again.
+    async fn dies_and_returns(self, stack: &mut Stack) {
+        match self {
+            Self::Server => {
+                stack.server.as_mut().unwrap().kill().unwrap();
+                stack.start_server().await.unwrap();
+            }
+            Self::Gateway => {
+                stack.gateway.as_mut().unwrap().kill().unwrap();
+                stack.start_gateway().await.unwrap();
+            }
+            Self::Postgres => {
+                let cluster = stack.cluster.as_mut().unwrap();
+                cluster.kill().unwrap();
+                tokio::task::block_in_place(|| cluster.restart()).unwrap();
+            }
+            Self::Chain => {
+                stack.chain.as_mut().unwrap().node.as_mut().unwrap().kill().unwrap();
+                stack.start_chain(&mut |text| println!("{text}")).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Plays the season while everything is killed in turn and `mosquitto_pub` goes on publishing. A season that was cut off is
+/// played again from the start: what was taken is answered with its receipt. Answers the values that were acknowledged.
+async fn killed_in_mid_season(stack: &mut Stack) -> Vec<u32> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut publisher = None;
+    for (victim, records) in MID_SEASON {
+        let addresses = stack.addresses();
+        let play = tokio::spawn(async move { season::play(&addresses).await.map(drop) });
+        let until = Instant::now() + Duration::from_mins(1);
+        while records_of(stack) < records && !play.is_finished() {
+            assert!(Instant::now() < until, "the season does not go on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if publisher.is_none() {
+            publisher = Some(publisher_of(stack, Arc::clone(&stop)).await);
+        }
+        println!("kill -9 {victim:?} after {} records", records_of(stack));
+        victim.dies_and_returns(stack).await;
+        // The season fails where it was cut off, or was not touched by it.
+        if let Err(error) = play.await.unwrap() {
+            println!("cut off: {error}");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = publisher.unwrap().join().unwrap();
+    assert!(!acknowledged.is_empty(), "nothing was acknowledged at all");
+    acknowledged
+}
+
+fn records_of(stack: &Stack) -> u32 {
+    ask(stack, "select count(*) from record where kind = 'event'").trim().parse().unwrap_or(0)
+}
+
+/// What psql answers; nothing while the database is away.
+fn ask(stack: &Stack, query: &str) -> String {
+    let url = stack.database_url("auditor");
+    let answer = Command::new("psql").args(["-X", "-A", "-t", "-c", query]).arg(url).output().unwrap();
+    String::from_utf8_lossy(&answer.stdout).into_owned()
+}
+
+/// A further device at the depot, published to by a client that is not ours, one reading a message, until told to stop.
+async fn publisher_of(stack: &Stack, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<u32>> {
+    let (client, cookie) = stack.operator_session().await.unwrap();
+    let base = stack.base_url();
+    let body = serde_json::json!({"party": "nanning", "device": "counter", "kind": "climate", "profile": "sugar",
+        "format": "senml+json", "signing": "gateway", "repeats": "merge", "place": "store"});
+    let made = client.post(format!("{base}/api/v1/devices")).header("Origin", &base).header("Cookie", cookie);
+    let made: serde_json::Value = made.json(&body).send().await.unwrap().json().await.unwrap();
+    let token = made["token"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    let port = stack.options.mqtt_port.to_string();
+    std::thread::spawn(move || {
+        let mut acknowledged = Vec::new();
+        for number in 0_u32.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let at = 1_790_000_000 + number;
+            let message = format!(r#"[{{"n":"count","u":"count","t":{at},"v":{number}}}]"#);
+            let sent = Command::new("timeout")
+                .args(["5", "mosquitto_pub", "-h", "127.0.0.1", "-p", &port, "-q", "1", "-V", "mqttv311"])
+                .args(["-u", "nanning/counter", "-P", &token, "-i", "counter"])
+                .args(["-t", "suyuan/v1/nanning/counter/up", "-m", &message])
+                .output()
+                .unwrap();
+            if sent.status.success() {
+                acknowledged.push(number);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        acknowledged
+    })
+}
+
+fn missing_readings(stack: &Stack, acknowledged: &[u32]) -> Vec<u32> {
+    let stored =
+        ask(stack, "select value::bigint, count(*) from reading where name like '%count' group by 1");
+    let stored: BTreeMap<u32, u32> = stored
+        .lines()
+        .filter_map(|line| line.split_once('|'))
+        .map(|(value, count)| (value.parse().unwrap(), count.parse().unwrap()))
+        .collect();
+    assert!(stored.values().all(|count| *count == 1), "a reading stands twice");
+    println!("{} readings acknowledged, {} stored", acknowledged.len(), stored.len());
+    acknowledged.iter().copied().filter(|number| !stored.contains_key(number)).collect()
 }
 
 fn said(output: &Output) -> String {
@@ -258,7 +388,10 @@ async fn an_erased_person_breaks_no_proof(house: &House) {
 async fn bundles_verify_with_the_server_stopped(house: &mut House) {
     let bundles = house.bundles().await;
     house.stack.server.as_mut().unwrap().stop();
+    let chain = house.stack.chain.as_ref().unwrap();
     for bundle in bundles {
+        let anchored = format!("{} {:#x} {}", chain.chain_id, chain.contract, house.stack.origin());
+        assert!(std::fs::read_to_string(&bundle).unwrap().contains(&anchored), "{anchored}");
         let checked = house.auditor(&[&bundle]);
         assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
 

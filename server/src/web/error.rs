@@ -48,6 +48,9 @@ pub enum WebError {
     ForeignOrigin,
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    /// The parser's own words: which member is missing, or where it is no JSON.
+    #[error("not the JSON that is expected: {0}")]
+    BadJson(String),
     #[error("too large")]
     TooLarge,
     #[error("unsupported media type")]
@@ -76,7 +79,7 @@ impl WebError {
             Self::NotFound => "not-found",
             Self::Forbidden => "forbidden",
             Self::ForeignOrigin => "foreign-origin",
-            Self::BadRequest(_) => "bad-request",
+            Self::BadRequest(_) | Self::BadJson(_) => "bad-request",
             Self::TooLarge => "too-large",
             Self::MediaType => "media-type",
             Self::TooMany => "too-many",
@@ -87,9 +90,10 @@ impl WebError {
         }
     }
 
-    fn detail(&self) -> Option<&'static str> {
+    fn detail(&self) -> Option<&str> {
         match self {
             Self::BadRequest(detail) | Self::Conflict(detail) | Self::Unavailable(detail) => Some(detail),
+            Self::BadJson(detail) => Some(detail),
             _ => None,
         }
     }
@@ -106,7 +110,7 @@ impl From<StoreError> for WebError {
 pub struct Problem {
     pub status: StatusCode,
     pub key: &'static str,
-    pub detail: Option<&'static str>,
+    pub detail: Option<String>,
     pub errors: Vec<FieldError>,
 }
 
@@ -116,7 +120,7 @@ impl ResponseError for WebError {
             Self::SignInNeeded => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::BadJson(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -136,7 +140,7 @@ impl ResponseError for WebError {
         response.extensions_mut().insert(Problem {
             status: self.status_code(),
             key: self.key(),
-            detail: self.detail(),
+            detail: self.detail().map(str::to_owned),
             errors,
         });
         response
@@ -161,7 +165,7 @@ impl Problem {
             r#type: format!("urn:suyuan:problem:{}", self.key),
             title: words.say(&format!("problem-{}", self.key)),
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: self.detail.as_deref(),
             errors: self.errors.iter().cloned().map(|error| error.worded(words)).collect(),
         }
     }

@@ -40,6 +40,9 @@ pub fn configure(routes: &mut ServiceConfig) {
             actix_web::error::JsonPayloadError::Overflow { .. }
             | actix_web::error::JsonPayloadError::OverflowKnownLength { .. } => WebError::TooLarge.into(),
             actix_web::error::JsonPayloadError::ContentType => WebError::MediaType.into(),
+            actix_web::error::JsonPayloadError::Deserialize(error) => {
+                WebError::BadJson(error.to_string()).into()
+            }
             _ => WebError::BadRequest("the body is not the JSON that is expected here").into(),
         });
     let form =
