@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod cosignature;
 pub mod note;
+pub mod origin;
 pub mod policy;
 pub mod proof;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use trace::{
     tlog::{
         checkpoint::Checkpoint,
         note::{Note, SignerKey, VerifierKey},
+        origin::Origin,
         policy::Policy,
         tile::{TileId, TilePath},
     },
@@ -81,11 +82,10 @@ impl Ledger {
         signer: SignerKey,
         policy: Policy,
     ) -> Result<Self, LedgerError> {
-        let expected = format!("{host}/{name}");
         let origin = signer.name.as_str().to_owned();
-        let shard = origin.strip_prefix(&format!("{expected}/"));
-        if !shard.is_some_and(is_shard) {
-            return Err(LedgerError::Origin { expected });
+        let is_ours = |origin: &Origin| origin.host() == host && origin.ledger() == name;
+        if !origin.parse().is_ok_and(|origin| is_ours(&origin)) {
+            return Err(LedgerError::Origin { expected: format!("{host}/{name}") });
         }
         let vkey = signer.verifier().to_string();
         let mut conn = store.connection().await?;
@@ -280,13 +280,6 @@ impl Ledger {
     }
 }
 
-/// `2026` or `2026.2`.
-fn is_shard(text: &str) -> bool {
-    let (year, number) = text.split_once('.').unwrap_or((text, "2"));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    year.len() == 4 && is_number(year) && is_number(number) && !number.starts_with('0')
-}
-
 /// C2SP tlog-tiles: each entry after its length as a big-endian `uint16`; ours are all of 32 bytes.
 fn bundle(entries: &[Vec<u8>]) -> Vec<u8> {
     entries.iter().flat_map(|entry| [0, 32].into_iter().chain(entry.iter().copied())).collect()
@@ -298,19 +291,4 @@ pub fn to_u64(size: i64) -> Result<u64, LedgerError> {
 
 pub fn to_hash(bytes: &[u8]) -> Result<Hash, LedgerError> {
     Hash::from_slice(bytes).ok_or(LedgerError::Corrupt)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_is_a_year_with_or_without_a_number() {
-        for good in ["2026", "2026.2", "2026.13"] {
-            assert!(is_shard(good), "{good}");
-        }
-        for bad in ["", "26", "2026.", "2026.02", "2026/2", "2026.2.3", "year"] {
-            assert!(!is_shard(bad), "{bad}");
-        }
-    }
 }

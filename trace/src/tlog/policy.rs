@@ -1,5 +1,8 @@
 //! Whom to believe: C2SP tlog-policy (draft of 2026), and the trust file that adds our own lines to it.
 //!
+//! Lines whose first word starts with `#` are comments. No key stands twice, whatever it is called, and no name is a member of
+//! two groups: each witness counts once. A witness outside the quorum is known, and its cosignatures are checked.
+//!
 //! ```text
 //! log <vkey> [<url>]
 //! witness <name> <vkey> [<url>]
@@ -16,7 +19,7 @@ use std::{
 
 use super::{
     cosignature, decimal,
-    note::{Note, NoteError, VerifierKey},
+    note::{Algorithm, Note, NoteError, SignatureLine, VerifierKey},
 };
 use crate::keys::Kid;
 
@@ -68,6 +71,8 @@ pub struct Witnessed {
     /// Name in the policy → Unix seconds.
     pub by: BTreeMap<String, u64>,
     pub enough: bool,
+    /// The second in which there were enough; `None` where the quorum is not met, or asks for nobody.
+    pub enough_at: Option<u64>,
 }
 
 impl Policy {
@@ -87,7 +92,22 @@ impl Policy {
             }
         }
         let enough = self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by));
-        Ok(Witnessed { by, enough })
+        Ok(Witnessed { enough, enough_at: self.enough_at(&by), by })
+    }
+
+    fn enough_at(&self, by: &BTreeMap<String, u64>) -> Option<u64> {
+        let quorum = self.quorum.as_ref()?;
+        let times: BTreeSet<u64> = by.values().copied().collect();
+        times.into_iter().find(|now| {
+            let until_now = by.iter().filter(|(_, time)| *time <= now);
+            self.is_met(quorum, &until_now.map(|(name, time)| (name.clone(), *time)).collect())
+        })
+    }
+
+    /// Whether a line on a checkpoint of `log` is by that log or by a witness whom the file names.
+    pub fn knows_line(&self, log: &VerifierKey, line: &SignatureLine) -> bool {
+        let by = |key: &VerifierKey| line.name == key.name && line.id == key.id();
+        by(log) || self.witnesses.values().any(|witness| by(&witness.key))
     }
 
     /// Whether cosignatures by the named witnesses satisfy the quorum.
@@ -96,7 +116,7 @@ impl Policy {
         self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by))
     }
 
-    /// Groups name only what stands above them, so the recursion ends.
+    /// Groups name only what stands above them and no name is in two groups, so that each line is looked at once.
     fn is_met(&self, name: &str, by: &BTreeMap<String, u64>) -> bool {
         match self.groups.get(name) {
             Some(group) => {
@@ -107,17 +127,29 @@ impl Policy {
     }
 
     fn add(&mut self, line: &str) -> Result<(), &'static str> {
+        if line.chars().any(|c| c.is_ascii_control() && c != '\t') {
+            return Err("a control character");
+        }
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         match words.as_slice() {
             [] => Ok(()),
+            [comment, ..] if comment.starts_with('#') => Ok(()),
             ["log", key, url @ ..] => {
-                let log = listed(key, url)?;
+                let log = listed(key, url, Algorithm::Ed25519)?;
+                let is_known =
+                    |other: &Listed| other.key.key == log.key.key || other.key.name == log.key.name;
+                if self.logs.iter().any(is_known) {
+                    return Err("a log's key or origin stands above");
+                }
                 self.logs.push(log);
                 Ok(())
             }
             ["witness", name, key, url @ ..] => {
-                let witness = listed(key, url)?;
+                let witness = listed(key, url, Algorithm::CosignatureV1)?;
                 self.claim(name)?;
+                if self.witnesses.values().any(|other| other.key.key == witness.key.key) {
+                    return Err("the witness's key stands above under another name");
+                }
                 self.witnesses.insert((*name).to_owned(), witness);
                 Ok(())
             }
@@ -156,6 +188,11 @@ impl Policy {
         if !members.iter().all(|member| self.knows(member)) {
             return Err("a group names what does not stand above it");
         }
+        let is_taken =
+            |member: &&str| self.groups.values().any(|group| group.members.iter().any(|of| of == member));
+        if members.iter().any(is_taken) {
+            return Err("a group's member is in another group");
+        }
         let threshold = match threshold {
             "any" => 1,
             "all" => members.len(),
@@ -179,8 +216,11 @@ impl Policy {
     }
 }
 
-fn listed(key: &str, url: &[&str]) -> Result<Listed, &'static str> {
-    let key = key.parse().map_err(|_| "not a verifier key")?;
+fn listed(key: &str, url: &[&str], algorithm: Algorithm) -> Result<Listed, &'static str> {
+    let key: VerifierKey = key.parse().map_err(|_| "not a verifier key")?;
+    if key.algorithm != algorithm {
+        return Err("a verifier key of another signature type than logs or witnesses have");
+    }
     match url {
         [] => Ok(Listed { key, url: None }),
         [url] => Ok(Listed { key, url: Some((*url).to_owned()) }),
@@ -193,13 +233,12 @@ impl FromStr for Policy {
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         let mut policy = Self::default();
-        for (at, line) in text.lines().enumerate() {
+        for (at, line) in text.trim_end_matches('\n').split('\n').enumerate() {
             let line_number = at + 1;
             let fail = |rule| PolicyError { line: line_number, rule };
             if at >= LINES_MAX {
                 return Err(fail("more lines than a policy may have"));
             }
-            let line = line.split('#').next().unwrap_or_default();
             policy.add(line).map_err(fail)?;
         }
         if policy.quorum.as_deref() == Some("none") {

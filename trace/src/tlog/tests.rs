@@ -108,7 +108,7 @@ fn a_cosignature_signs_the_specification_s_message_and_verifies() {
     assert_eq!(Checkpoint::open(&note, &log.verifier()), Ok(checkpoint));
 
     let policy = format!(
-        "log {}\nwitness a {key}\ngroup g any a\nquorum g # one is enough\nregistrar {}\nchain 31337 0x{:040x}\n",
+        "log {}\nwitness a {key}\ngroup g any a\n  # one is enough\nquorum g\nregistrar {}\nchain 31337 0x{:040x}\n",
         log.verifier(),
         sha256(b"registrar"),
         7
@@ -127,8 +127,34 @@ fn note_without_cosignature_is_not_enough(policy: &Policy, note: &Note) {
 }
 
 #[test]
+fn a_quorum_is_met_at_the_second_in_which_the_last_needed_witness_signed() {
+    let (log, text) = (signer("example.org/sugar/2026", 1), "example.org/sugar/2026\n0\n");
+    let mut note = Note { text: text.to_owned(), signatures: vec![log.sign(text)] };
+    let mut policy = String::new();
+    for (seed, name, time) in [(2, "a", 300), (3, "b", 100), (4, "c", 200)] {
+        let witness = signer(&format!("witness.example/{name}"), seed);
+        note.signatures.push(cosignature::cosign(text, time, &witness));
+        let key = witness.verifier_as(Algorithm::CosignatureV1);
+        policy = format!("{policy}witness {name} {key}\n");
+    }
+    for (rule, at) in [
+        ("group g any a b c\nquorum g\n", Some(100)),
+        ("group g 2 a b c\nquorum g\n", Some(200)),
+        ("group g all a b c\nquorum g\n", Some(300)),
+        ("quorum a\n", Some(300)),
+        ("quorum none\n", None),
+    ] {
+        let policy: Policy = format!("{policy}{rule}").parse().unwrap();
+        assert_eq!(policy.witnessed(&note).unwrap().enough_at, at, "{rule}");
+    }
+}
+
+#[test]
 fn a_policy_names_only_what_stands_above_and_ends_in_a_quorum() {
     let key = signer("witness.example/a", 2).verifier_as(Algorithm::CosignatureV1);
+    let (renamed, other) = (signer("witness.example/b", 2), signer("witness.example/c", 3));
+    let renamed = renamed.verifier_as(Algorithm::CosignatureV1);
+    let (log, other) = (other.verifier(), other.verifier_as(Algorithm::CosignatureV1));
     for (text, line) in [
         ("quorum g\n".to_owned(), 1),
         (format!("witness a {key}\nwitness a {key}\nquorum a\n"), 2),
@@ -138,6 +164,14 @@ fn a_policy_names_only_what_stands_above_and_ends_in_a_quorum() {
         (format!("witness a {key}\nquorum a\nquorum a\n"), 3),
         (format!("witness a {key} url more\nquorum a\n"), 1),
         ("chain 1 0xABCDEF\nquorum none\n".to_owned(), 1),
+        // One witness under two names would count twice.
+        (format!("witness a {key}\nwitness b {renamed}\ngroup g all a b\nquorum g\n"), 2),
+        (format!("witness a {key}\nwitness b {other}\ngroup g any a b\ngroup h all a g\nquorum h\n"), 4),
+        (format!("log {key}\nquorum none\n"), 1),
+        (format!("witness a {log}\nquorum a\n"), 1),
+        (format!("log {log}\nlog {log}\nquorum none\n"), 2),
+        (format!("witness a {key}\r\nquorum a\n"), 1),
+        (format!("witness a {key}\nquorum a # and more\n"), 2),
     ] {
         assert_eq!(text.parse::<Policy>().unwrap_err().line, line, "{text}");
     }
