@@ -1,5 +1,6 @@
 //! `suyuan-auditor`: verify a proof, witness a log. Knows nothing of the server but its bytes.
 
+mod online;
 mod report;
 mod state;
 mod verify;
@@ -24,13 +25,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Verify a bundle offline. Exit status: 0 valid, 1 invalid, 2 could not check
+    /// Verify a bundle: offline, or with what a chain says. Exit status: 0 valid, 1 invalid, 2 could not check
     Verify {
         /// The bundle, as downloaded from a proof page
         bundle: PathBuf,
         /// Whom to believe: logs, witnesses, quorum, registrars, chains
         #[arg(long)]
         trust: PathBuf,
+        /// Node of a chain that the trust file names: heads are looked up there, and regulators' notices about keys
+        #[arg(long, value_name = "URL")]
+        rpc: Option<String>,
     },
     /// Run a C2SP tlog-witness: cosign heads that extend what was cosigned before, and nothing else
     Witness {
@@ -73,7 +77,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     match command {
-        Command::Verify { bundle, trust } => verify::run(&bundle, &trust, &mut out),
+        Command::Verify { bundle, trust, rpc } => verify::run(&bundle, &trust, rpc.as_deref(), &mut out),
         Command::Witness { listen, key, state, logs } => {
             let signer = state::read_key(&key)?;
             let logs = logs.iter().map(|log| log.parse()).collect::<Result<Vec<_>, _>>()?;

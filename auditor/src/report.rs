@@ -1,25 +1,120 @@
-//! What was checked, in plain words, one line a layer.
+//! What was checked, in plain words: a line a layer with its reasons, a line a statement, the verdict.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
-use trace::bundle::{Layer, Outcome, Report, Verdict};
+use chrono::{DateTime, SecondsFormat};
+use serde_json::Value;
+use trace::{
+    bundle::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdict},
+    pack::senml::{self, Reading},
+};
+
+/// Statements that are listed; the layers speak of all.
+const LISTED_MAX: usize = 200;
 
 pub fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for checked in &report.layers {
-        let (mark, why) = match &checked.outcome {
-            Outcome::Good => ("ok       ", ""),
-            Outcome::Bad(why) => ("BAD      ", why.as_str()),
-            Outcome::Unchecked(why) => ("unchecked", why.as_str()),
-        };
-        let (name, proves) = words(checked.layer);
-        writeln!(out, "{mark}  {name} ({}): {}", checked.count, if why.is_empty() { proves } else { why })?;
+        print_layer(out, checked)?;
     }
+    print_statements(out, &report.statements)?;
     writeln!(out, "{}", verdict(report.verdict))?;
     writeln!(
         out,
         "This proves who stated what and that it was not changed; not that what was stated is true, nor that it is about \
          the package in your hand."
     )
+}
+
+fn print_layer(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
+    let (name, proves) = words(checked.layer);
+    let (mark, reasons) = match &checked.outcome {
+        Outcome::Good => return writeln!(out, "ok         {name} ({}): {proves}", checked.count),
+        Outcome::Bad(why) => ("BAD", why),
+        Outcome::Unchecked(why) => ("unchecked", why),
+    };
+    for why in reasons {
+        writeln!(out, "{mark:9}  {name} ({}): {}", checked.count, printable(why))?;
+    }
+    Ok(())
+}
+
+/// What was stated about goods, and measured; statements about keys and logs are told by their layers.
+fn print_statements(out: &mut impl Write, statements: &[Option<Read>]) -> io::Result<()> {
+    let told = statements.iter().enumerate().filter_map(|(at, read)| {
+        let read = read.as_ref()?;
+        Some((at, read, summary(&read.content)?))
+    });
+    let mut left_off = 0_usize;
+    for (number, (at, read, summary)) in told.enumerate() {
+        if number < LISTED_MAX {
+            writeln!(out, "statement {at}: {}; made {}", printable(&summary), interval(read.made))?;
+        } else {
+            left_off += 1;
+        }
+    }
+    if left_off > 0 {
+        writeln!(out, "and {left_off} more statements")?;
+    }
+    Ok(())
+}
+
+fn summary(content: &Content) -> Option<String> {
+    match content {
+        Content::Record(claims) => {
+            let event = claims.get("event")?;
+            let text = |name: &str| event.get(name).and_then(Value::as_str);
+            let step = text("gx:step").or(text("bizStep")).or(text("type")).unwrap_or("event");
+            let iss = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
+            Some(format!("{step} by {iss}"))
+        }
+        Content::Pack(readings) => Some(summary_of_pack(readings)),
+    }
+}
+
+/// `60 readings; …weight 6180 to 6220 kg`, by name; texts, truth values and data are counted only.
+fn summary_of_pack(readings: &[Reading]) -> String {
+    let mut ranges: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
+    for reading in readings {
+        let Some(senml::Value::Number(number)) = &reading.value else { continue };
+        let value = number.as_f64();
+        let key = (reading.name.as_str(), reading.unit.as_deref().unwrap_or_default());
+        let (least, most) = ranges.entry(key).or_insert((value, value));
+        *least = least.min(value);
+        *most = most.max(value);
+    }
+    let ranges = ranges.into_iter().map(|((name, unit), (least, most))| {
+        if least < most {
+            format!("; {name} {least} to {most} {unit}")
+        } else {
+            format!("; {name} {least} {unit}")
+        }
+    });
+    let ranges: String = ranges.collect();
+    format!("{} readings{}", readings.len(), ranges.trim_end())
+}
+
+fn interval(made: Interval) -> String {
+    match (made.after.map(moment), made.before.map(moment)) {
+        (Some(after), Some(before)) => format!("between {after} and {before}"),
+        (Some(after), None) => format!("after {after}"),
+        (None, Some(before)) => format!("before {before}"),
+        (None, None) => "at a time that nobody else tells".to_owned(),
+    }
+}
+
+fn moment(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    at.map_or_else(|| seconds.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+/// Reasons quote the bundle: whoever made it does not write to the reader's terminal.
+fn printable(text: &str) -> String {
+    let is_steering =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if is_steering(c) { '\u{fffd}' } else { c }).collect()
 }
 
 const fn verdict(verdict: Verdict) -> &'static str {
@@ -33,15 +128,18 @@ const fn verdict(verdict: Verdict) -> &'static str {
 /// A layer's name, and what it proves where it is good.
 const fn words(layer: Layer) -> (&'static str, &'static str) {
     match layer {
-        Layer::Log => ("log", "the heads are signed by a log that you trust"),
+        Layer::Log => ("log", "the heads are signed by a log that you trust, or that such a log names"),
         Layer::Witnesses => ("witnesses", "enough witnesses saw the same history"),
         Layer::Signature => ("signatures", "each statement is signed by the key that it names, to the byte"),
-        Layer::Inclusion => ("inclusion", "each statement stands in its log"),
-        Layer::Enrolment => {
-            ("enrolment", "each key was enrolled for its party by a registrar that you trust")
-        }
+        Layer::Inclusion => ("inclusion", "each statement stands in its log, and was made for its ledger"),
+        Layer::Enrolment => (
+            "enrolment",
+            "each key was enrolled before, for its party or device, by a registrar that you trust",
+        ),
         Layer::Roster => ("roster", "no key was revoked when the roster after its statement was made"),
-        Layer::Seen => ("freshness", "the heads that authors had seen are ones that the log grew from"),
+        Layer::Seen => {
+            ("freshness", "the heads that authors had seen are older, cosigned, and the log grew from them")
+        }
         Layer::Chain => ("chain", "the heads are on the chain"),
     }
 }

@@ -14,6 +14,13 @@ pub use self::{
     rpc::{Rpc, RpcError},
 };
 
+/// What a regulator's notice is about: of a recall the subject is the SHA-256 of the lot's Digital Link, of a revoked key its
+/// thumbprint.
+pub mod notice {
+    pub const RECALL: u8 = 1;
+    pub const KEY_REVOKED: u8 = 2;
+}
+
 /// The head of a log, as a chain takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {

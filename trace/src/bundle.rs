@@ -5,14 +5,21 @@
 //! line the SHA-256 of all before (against accident). Enrolments and rosters are statements of the bundle like all others.
 //! What is parsed and printed again is the same bytes, else it is no bundle.
 
+mod chain;
+mod heads;
+mod keys;
+mod order;
+mod report;
 mod text;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
+pub use chain::{HeadOnChain, KeyNotice, OnChain};
+pub use report::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdict};
 pub use text::BundleError;
-pub use verify::{Checked, Layer, Outcome, Report, Verdict, verify};
+pub use verify::verify;
 
 use crate::{hash::Hash, keys::PublicKey, roster::LineProof, tlog::note::Note};
 
@@ -22,6 +29,12 @@ pub const MEDIA_TYPE: &str = "application/vnd.suyuan.bundle";
 pub const BUNDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Statements in a bundle.
 pub const ITEMS_MAX: usize = 10_000;
+/// Logs that a bundle touches: a ledger opens one or two a year.
+pub const LOGS_MAX: usize = 32;
+/// Heads that authors had seen, or that first covered a statement.
+pub const SEEN_MAX: usize = 10_000;
+/// Chain locations: one per log and chain.
+pub const ANCHORS_MAX: usize = 256;
 
 /// A bundle as parsed; nothing in it is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,7 +46,8 @@ pub struct Bundle {
     pub anchors: Vec<Anchor>,
 }
 
-/// A cosigned checkpoint that a record names as `seen`, and that the bundle's checkpoint of that log extends it.
+/// A cosigned checkpoint that the bundle's checkpoint of that log extends: one that a record names as `seen`, or the first
+/// that covers a statement. The one tells after which moment a statement was made, the other before which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenProof {
     pub note: Note,
@@ -64,7 +78,7 @@ pub struct Item {
 }
 
 /// Where a head can be found on a chain: checked online only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Anchor {
     pub chain_id: u64,
     /// `0x` and 40 lower-case hexadecimal digits.

@@ -155,6 +155,23 @@ pub async fn newest_of(conn: &mut Connection, party_id: i64, limit: i64) -> Resu
         .await?)
 }
 
+/// The registrar's statements that replaced or revoked the key, oldest first. `kid` as it stands in them.
+pub async fn endings_of(conn: &mut Connection, kid: &str) -> Result<Vec<Record>, StoreError> {
+    use diesel::{
+        dsl::sql,
+        sql_types::{Bool, Text},
+    };
+    let replaced = sql::<Bool>("public -> 'statement' ->> 'replaces' = ").bind::<Text, _>(kid);
+    let revoked = sql::<Bool>("public -> 'statement' ->> 'kid' = ").bind::<Text, _>(kid);
+    Ok(record::table
+        .filter(record::kind.eq("statement"))
+        .filter(record::step.eq("rotate").and(replaced).or(record::step.eq("revoke").and(revoked)))
+        .order(record::accepted_at)
+        .select(Record::as_select())
+        .load(conn)
+        .await?)
+}
+
 pub async fn disclosures_of(
     conn: &mut Connection,
     entries: &[Vec<u8>],

@@ -13,20 +13,29 @@
 //! anchor <chain id> <contract> <origin> <size> <root> <transaction>
 //! sha256 <hash of all bytes before this line>
 //! ```
-//! Hashes and keys are unpadded base64url; an empty path is `-`.
+//! Hashes and keys are unpadded base64url; an empty path is `-`. Nothing stands twice, and everything in one order:
+//! checkpoints by origin, `seen` by origin and size, statements by checkpoint and index, disclosures bytewise, anchors word by word; on a
+//! note the log's own line, then the others by name and key id.
 
 use std::{
     fmt::{self, Write as _},
     str::{FromStr, Split},
 };
 
-use super::{Anchor, BUNDLE_BYTES_MAX, Bundle, ITEMS_MAX, Item, SeenProof, Signed};
+use super::{
+    ANCHORS_MAX, Anchor, BUNDLE_BYTES_MAX, Bundle, ITEMS_MAX, Item, LOGS_MAX, SEEN_MAX, SeenProof, Signed,
+};
 use crate::{
     b64,
     hash::{Hash, sha256},
     keys::PublicKey,
+    record::sd::DISCLOSURES_MAX,
     roster::LineProof,
-    tlog::{decimal, note::Note},
+    tlog::{
+        checkpoint::Checkpoint,
+        decimal,
+        note::{Note, SignatureLine},
+    },
 };
 
 const FIRST_LINE: &str = "suyuan-bundle v1";
@@ -130,6 +139,27 @@ struct Reader<'text> {
     number: usize,
 }
 
+/// Adds to a list that is bounded and strictly ascending.
+fn push<T>(
+    list: &mut Vec<T>,
+    new: T,
+    max: usize,
+    ascends: impl Fn(&T, &T) -> bool,
+) -> Result<(), &'static str> {
+    if list.len() >= max {
+        return Err("more of these than a bundle may hold");
+    }
+    if list.last().is_some_and(|last| !ascends(last, &new)) {
+        return Err("stands twice, or not in its order");
+    }
+    list.push(new);
+    Ok(())
+}
+
+fn items_ascend(one: &Item, next: &Item) -> bool {
+    (one.checkpoint, one.index) < (next.checkpoint, next.index)
+}
+
 impl<'text> Reader<'text> {
     fn line(&mut self) -> Result<&'text str, &'static str> {
         self.number += 1;
@@ -147,34 +177,45 @@ impl<'text> Reader<'text> {
                 return Ok(bundle);
             }
             let (word, rest) = line.split_once(' ').ok_or("a word alone")?;
-            if bundle.items.len() >= ITEMS_MAX {
-                return Err("more statements than a bundle may hold");
+            self.part(&mut bundle, word, rest)?;
+        }
+    }
+
+    fn part(&mut self, bundle: &mut Bundle, word: &str, rest: &str) -> Result<(), &'static str> {
+        match word {
+            "checkpoint" => push(&mut bundle.checkpoints, self.note(rest)?, LOGS_MAX, |one, next| {
+                place(one).0 < place(next).0
+            }),
+            "seen" => {
+                let (lines, path) = rest.split_once(' ').ok_or("no consistency path")?;
+                let seen = SeenProof { note: self.note(lines)?, path: parse_path(path)? };
+                push(&mut bundle.seen, seen, SEEN_MAX, |one, next| place(&one.note) < place(&next.note))
             }
-            match word {
-                "checkpoint" => bundle.checkpoints.push(self.note(rest)?),
-                "seen" => {
-                    let (lines, path) = rest.split_once(' ').ok_or("no consistency path")?;
-                    bundle.seen.push(SeenProof { note: self.note(lines)?, path: parse_path(path)? });
-                }
-                "record" => {
-                    let signed = self.signed()?.to_owned();
-                    bundle.items.push(item(rest, Signed::Record { signed, disclosures: Vec::new() })?);
-                }
-                "pack" => {
-                    let bytes = b64::from_url(self.signed()?).map_err(|_| "a pack that is not base64url")?;
-                    bundle.items.push(item(rest, Signed::Pack(bytes))?);
-                }
-                "disclosure" => match bundle.items.last_mut().map(|item| &mut item.signed) {
-                    Some(Signed::Record { disclosures, .. }) => disclosures.push(rest.to_owned()),
-                    _ => return Err("a disclosure without its record"),
-                },
-                "roster" => {
-                    let item = bundle.items.last_mut().ok_or("a roster line without its statement")?;
-                    item.roster = Some(roster(rest)?);
-                }
-                "anchor" => bundle.anchors.push(anchor(rest)?),
-                _ => return Err("an unknown word"),
+            "record" => {
+                let signed = self.signed()?.to_owned();
+                let record = item(rest, Signed::Record { signed, disclosures: Vec::new() })?;
+                push(&mut bundle.items, record, ITEMS_MAX, items_ascend)
             }
+            "pack" => {
+                let bytes = b64::from_url(self.signed()?).map_err(|_| "a pack that is not base64url")?;
+                let pack = item(rest, Signed::Pack(bytes))?;
+                push(&mut bundle.items, pack, ITEMS_MAX, items_ascend)
+            }
+            "disclosure" => match bundle.items.last_mut().map(|item| &mut item.signed) {
+                Some(Signed::Record { disclosures, .. }) => {
+                    push(disclosures, rest.to_owned(), DISCLOSURES_MAX, |one, next| one < next)
+                }
+                _ => Err("a disclosure without its record"),
+            },
+            "roster" => {
+                let item = bundle.items.last_mut().ok_or("a roster line without its statement")?;
+                if item.roster.replace(roster(rest)?).is_some() {
+                    return Err("a second roster line of one statement");
+                }
+                Ok(())
+            }
+            "anchor" => push(&mut bundle.anchors, anchor(rest)?, ANCHORS_MAX, |one, next| one < next),
+            _ => Err("an unknown word"),
         }
     }
 
@@ -189,8 +230,23 @@ impl<'text> Reader<'text> {
             text.push_str(self.line()?);
             text.push('\n');
         }
-        text.parse().map_err(|_| "not a signed note")
+        let note: Note = text.parse().map_err(|_| "not a signed note")?;
+        if note.text.parse::<Checkpoint>().is_err() {
+            return Err("not a checkpoint");
+        }
+        let (first, others) = note.signatures.split_first().ok_or("not a signed note")?;
+        let ascends = |one: &SignatureLine, next: &SignatureLine| (&one.name, one.id) < (&next.name, next.id);
+        let ascends = others.is_sorted_by(ascends);
+        if first.name.as_str() != place(&note).0 || !ascends {
+            return Err("signature lines that are not the log's own and then the others in their order");
+        }
+        Ok(note)
     }
+}
+
+/// Origin and size of a note that is a checkpoint.
+fn place(note: &Note) -> (String, u64) {
+    note.text.parse().map(|head: Checkpoint| (head.origin, head.size)).unwrap_or_default()
 }
 
 fn parse_path(text: &str) -> Result<Vec<Hash>, &'static str> {

@@ -65,6 +65,52 @@ pub fn party_base_name(pen: u32, party: &str) -> String {
     format!("urn:dev:org:{pen}-{party}:")
 }
 
+/// Whose readings a pack key signs, as the base name of its enrolment says.
+///
+/// `urn:dev:org:{PEN}-{party}:{device}:` for a device's own key, `urn:dev:org:{PEN}-{party}:` for a party's gateway, and
+/// `urn:dev:org:{PEN}-` for the operator's, which carries every party's devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    base_name: String,
+    is_device: bool,
+}
+
+impl Scope {
+    pub const fn is_device(&self) -> bool {
+        self.is_device
+    }
+
+    /// The part of a reading's name that tells its device, if this key may sign for it.
+    pub fn device_of<'name>(&self, name: &'name str) -> Option<&'name str> {
+        let rest = name.strip_prefix("urn:dev:org:").filter(|_| name.starts_with(&self.base_name))?;
+        let (_, rest) = rest.split_once('-')?;
+        let (party, rest) = rest.split_once(':')?;
+        let (device, quantity) = rest.split_once(':')?;
+        if !is_part(party) || !is_part(device) {
+            return None;
+        }
+        name.strip_suffix(quantity)
+    }
+}
+
+impl FromStr for Scope {
+    type Err = NotADevice;
+
+    fn from_str(text: &str) -> Result<Self, NotADevice> {
+        let rest = text.strip_prefix("urn:dev:org:").ok_or(NotADevice)?;
+        let (pen, rest) = rest.split_once('-').ok_or(NotADevice)?;
+        let names: Vec<&str> = rest.split(':').collect();
+        let is_device = match names.as_slice() {
+            [""] => false,
+            [party, ""] if is_part(party) => false,
+            [party, device, ""] if is_part(party) && is_part(device) => true,
+            _ => return Err(NotADevice),
+        };
+        let is_number = pen.parse::<u32>().is_ok_and(|number| number.to_string() == pen);
+        if is_number { Ok(Self { base_name: text.to_owned(), is_device }) } else { Err(NotADevice) }
+    }
+}
+
 /// `{party}/{device}`, as in the MQTT user name.
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,6 +183,27 @@ mod tests {
         assert_eq!(device.up().to_string().parse(), Ok(device.up()));
         assert_eq!("suyuan/v1/mill.1/scale1/receipt".parse(), Ok(device.receipt()));
         assert_eq!(device.to_string().parse(), Ok(device));
+    }
+
+    #[test]
+    fn a_key_signs_for_a_device_a_party_or_every_party() {
+        let name = "urn:dev:org:32473-mill.1:scale1:weight";
+        for (scope, is_device) in [
+            ("urn:dev:org:32473-mill.1:scale1:", true),
+            ("urn:dev:org:32473-mill.1:", false),
+            ("urn:dev:org:32473-", false),
+        ] {
+            let scope: Scope = scope.parse().unwrap();
+            assert_eq!(scope.is_device(), is_device);
+            assert_eq!(scope.device_of(name), Some("urn:dev:org:32473-mill.1:scale1:"));
+            assert_eq!(scope.device_of("urn:dev:org:32474-mill.1:scale1:weight"), None);
+            assert_eq!(scope.device_of("urn:dev:org:32473-mill.1:"), None);
+        }
+        let party: Scope = "urn:dev:org:32473-mill.1:".parse().unwrap();
+        assert_eq!(party.device_of("urn:dev:org:32473-mill.10:scale1:weight"), None);
+        for bad in ["", "urn:dev:org:", "urn:dev:org:x-", "urn:dev:org:032473-", "urn:dev:org:32473-mill"] {
+            assert!(bad.parse::<Scope>().is_err(), "{bad}");
+        }
     }
 
     #[test]
