@@ -1,6 +1,6 @@
 # The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: demo clean-demo test contracts banned fmt
+.PHONY: demo clean-demo test bench contracts banned fmt
 
 # The truth. Programs first, because the season's test starts them.
 test: contracts
@@ -8,6 +8,11 @@ test: contracts
 	cargo build --workspace --bins --locked
 	@if command -v cargo-nextest >/dev/null; then run="cargo nextest run --workspace --locked --no-tests=fail --no-fail-fast"; \
 	else run="cargo test --workspace --locked --no-fail-fast"; fi; tests/with-postgres $$run
+
+# Every speed that we speak of, beside this machine's own limits; BENCH="reading form" measures those alone.
+bench:
+	cargo build --release --locked --bins
+	target/release/suyuan-bench $(BENCH)
 
 # The contract's own tests, and that the committed artefact is what its source compiles to.
 contracts:

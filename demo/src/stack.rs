@@ -476,11 +476,19 @@ impl Stack {
         answer.pointer("/token").and_then(Value::as_str).map(str::to_owned).ok_or(StackError::NoToken(status))
     }
 
-    /// Signs the operator in: a client that follows no redirect, and the session's cookie.
     pub async fn operator_session(&self) -> Result<(reqwest::Client, String), StackError> {
+        self.session(OPERATOR_LOGIN, &self.operator_password).await
+    }
+
+    /// Signs somebody in: a client that follows no redirect, and the session's cookie.
+    pub async fn session(
+        &self,
+        login: &str,
+        password: &str,
+    ) -> Result<(reqwest::Client, String), StackError> {
         let base = self.base_url();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        let credentials = [("login", OPERATOR_LOGIN), ("password", self.operator_password.as_str())];
+        let credentials = [("login", login), ("password", password)];
         let request = client.post(format!("{base}/sign-in")).header("Origin", &base).form(&credentials);
         let signed_in = request.send().await?;
         let mut cookies = signed_in.headers().get_all("set-cookie").iter();

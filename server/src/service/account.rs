@@ -1,12 +1,13 @@
 //! Who is who: passwords, sessions and the tokens of programs.
 
+mod password;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use argon2::{Argon2, PasswordHash, PasswordHasher as _, PasswordVerifier as _, password_hash::SaltString};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{
     Store, StoreError,
@@ -17,6 +18,7 @@ use trace::{b64, hash::sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::password::Passwords;
 use super::keys::Keys;
 
 /// A season's working day and the next morning.
@@ -26,8 +28,6 @@ const ATTEMPTS_MAX: u32 = 8;
 const ATTEMPTS_WINDOW: Duration = Duration::from_mins(10);
 /// Logins whose attempts are remembered at once.
 const ATTEMPTS_LOGINS_MAX: usize = 10_000;
-/// Hashing costs 19 MiB each: more at once wait.
-const HASHES_AT_ONCE: usize = 2;
 pub const PASSWORD_CHARACTERS_MIN: usize = 10;
 const PASSWORD_BYTES_MAX: usize = 256;
 const LOGIN_BYTES_MAX: usize = 64;
@@ -97,17 +97,12 @@ pub struct Accounts {
     store: Store,
     keys: Arc<Keys>,
     attempts: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
-    hashing: tokio::sync::Semaphore,
+    passwords: Passwords,
 }
 
 impl Accounts {
     pub fn new(store: Store, keys: Arc<Keys>) -> Self {
-        Self {
-            store,
-            keys,
-            attempts: Mutex::new(HashMap::new()),
-            hashing: tokio::sync::Semaphore::new(HASHES_AT_ONCE),
-        }
+        Self { store, keys, attempts: Mutex::new(HashMap::new()), passwords: Passwords::new() }
     }
 
     /// A telephone number or a name; spaces, dashes and case do not matter.
@@ -132,7 +127,7 @@ impl Accounts {
             party_id: new.party_id,
             person_id: new.person_id,
             login_hash: self.login_hash(new.login)?.to_vec(),
-            password_hash: self.hash(new.password).await?,
+            password_hash: self.passwords.hash(new.password).await?,
             roles: new.roles,
             locale: new.locale.to_owned(),
         };
@@ -162,7 +157,7 @@ impl Accounts {
         drop(conn);
         // An unknown login costs the same work: time does not tell who has an account.
         let expected = found.as_ref().map_or(DECOY, |account| account.password_hash.as_str()).to_owned();
-        let matches = self.verify(password, expected).await?;
+        let matches = self.passwords.verify(password, expected).await?;
         let Some(account) = found.filter(|_| matches) else { return Err(AccountError::Wrong) };
         self.forget_attempts(login_hash);
         let token = random_token()?;
@@ -216,34 +211,6 @@ impl Accounts {
         let mut conn = self.store.connection().await?;
         let found = account::of_token(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?;
         Ok(found.map(|(party, scopes)| Program { party, scopes }))
-    }
-
-    async fn hash(&self, password: &str) -> Result<String, AccountError> {
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt)?;
-        let salt = SaltString::encode_b64(&salt)?;
-        let password = Zeroizing::new(password.to_owned());
-        let permit = self.hashing.acquire().await;
-        let hash = tokio::task::spawn_blocking(move || {
-            Argon2::default().hash_password(password.as_bytes(), &salt).map(|hash| hash.to_string())
-        })
-        .await?;
-        drop(permit);
-        Ok(hash?)
-    }
-
-    async fn verify(&self, password: &str, expected: String) -> Result<bool, AccountError> {
-        let password = Zeroizing::new(password.to_owned());
-        let permit = self.hashing.acquire().await;
-        let matches = tokio::task::spawn_blocking(move || {
-            let expected = PasswordHash::new(&expected)?;
-            Ok::<_, argon2::password_hash::Error>(
-                Argon2::default().verify_password(password.as_bytes(), &expected).is_ok(),
-            )
-        })
-        .await?;
-        drop(permit);
-        Ok(matches?)
     }
 
     /// Counts an attempt before the work is done.
