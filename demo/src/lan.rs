@@ -5,17 +5,18 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use base64::Engine as _;
 use chrono::{Datelike as _, NaiveDate, Utc};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use trace::hash::sha256;
 
@@ -23,11 +24,16 @@ use crate::stack::write_private;
 
 /// Phones refuse certificates that are valid for much longer.
 const LEAF_DAYS: u64 = 90;
-const AUTHORITY_DAYS: u64 = 3_650;
+const AUTHORITY_DAYS: u64 = 730;
+/// How long a phone may take to fetch the authority's certificate.
+const HAND_OUT_PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LanError {
-    #[error("this machine has no address in a local network: connect it, or leave --lan out")]
+    #[error(
+        "this machine has no default route: say by --lan-address what phones reach it at, or leave --lan out"
+    )]
     NoNetwork,
     #[error("a certificate could not be made")]
     Certificate(#[from] rcgen::Error),
@@ -57,8 +63,8 @@ pub fn address() -> Option<IpAddr> {
 
 impl Lan {
     /// Makes the authority once, and a certificate for this machine's address each time.
-    pub fn open(data: &Path) -> Result<Self, LanError> {
-        let address = address().ok_or(LanError::NoNetwork)?;
+    pub fn open(data: &Path, address: Option<IpAddr>) -> Result<Self, LanError> {
+        let address = address.or_else(self::address).ok_or(LanError::NoNetwork)?;
         let (key_file, authority) = (data.join("ca.key"), data.join("ca.pem"));
         if !key_file.exists() {
             let key = KeyPair::generate()?;
@@ -86,19 +92,29 @@ impl Lan {
     }
 
     /// Hands the authority's certificate to whoever asks, in clear: phones compare its fingerprint before they trust it.
+    /// Whatever is asked, this is the answer.
     pub async fn hand_out(&self, port: u16) -> io::Result<()> {
         let pem = fs::read(&self.authority)?;
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
-        let head = format!(
+        let mut answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/x-x509-ca-cert\r\nContent-Disposition: attachment; filename=\"suyuan-demo-ca.crt\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             pem.len()
-        );
+        )
+        .into_bytes();
+        answer.extend_from_slice(&pem);
         tokio::spawn(async move {
-            while let Ok((mut peer, _)) = listener.accept().await {
-                let mut request = [0; 1024];
-                // Whatever is asked, this is the answer; a peer that leaves early misses it.
-                if peer.read(&mut request).await.is_ok() && peer.write_all(head.as_bytes()).await.is_ok() {
-                    drop(peer.write_all(&pem).await);
+            loop {
+                match listener.accept().await {
+                    Ok((peer, _)) => match tokio::time::timeout(HAND_OUT_PATIENCE, give(peer, &answer)).await
+                    {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%error, "a phone left early"),
+                        Err(_) => tracing::debug!("a phone was too slow"),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "the authority's certificate is not handed out for a moment");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
         });
@@ -106,9 +122,30 @@ impl Lan {
     }
 }
 
+/// Where the authority's certificate is fetched: beside the pages.
+pub const fn hand_out_port(lan_port: u16) -> u16 {
+    lan_port.saturating_add(1)
+}
+
+async fn give(mut peer: TcpStream, answer: &[u8]) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX {
+        if peer.read_buf(&mut request).await? == 0 {
+            break;
+        }
+    }
+    peer.write_all(answer).await?;
+    peer.shutdown().await
+}
+
 fn authority_params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::default())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // A phone goes on trusting this authority after the demo: it can speak for addresses, never for a site's name
+    // (RFC 5280 §4.2.1.10).
+    let local = ["localhost", "local"].map(|name| GeneralSubtree::DnsName(name.to_owned()));
+    params.name_constraints =
+        Some(NameConstraints { permitted_subtrees: local.to_vec(), excluded_subtrees: Vec::new() });
     params.distinguished_name.push(DnType::CommonName, "Suyuan demo, this machine only");
     params.key_usages.extend([KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]);
     lasting(&mut params, AUTHORITY_DAYS);

@@ -2,18 +2,21 @@
 
 use std::{
     io::Write as _,
+    net::IpAddr,
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use demo::{
-    lan::Lan,
+    lan::{self, Lan},
     season::{self, SeasonReport},
     stack::{self, Options, Ports, Stack},
 };
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use trace::causes::Causes;
 
 /// How long the newest record may take to be cosigned before `--exit` calls it a failure.
@@ -47,6 +50,9 @@ struct Cli {
     /// Port that phones find the pages on; the authority's certificate is handed out on the next one
     #[arg(long, default_value_t = 8443)]
     lan_port: u16,
+    /// What phones reach this machine at; without it, its address on the default route
+    #[arg(long)]
+    lan_address: Option<IpAddr>,
     /// Use this Postgres (as owner of the tables) instead of a private one
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -77,6 +83,36 @@ fn say(text: &str) {
 }
 
 async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+    // Heard from the first moment: what was started by then is stopped, too.
+    let mut told_to_stop = pin!(told_to_stop()?);
+    let exit = cli.exit;
+    let stack = tokio::select! {
+        stack = play(cli) => stack?,
+        () = &mut told_to_stop => return Err("stopped before the season was over".into()),
+    };
+    if !exit {
+        say("serving until Ctrl-C");
+        told_to_stop.await;
+    }
+    tokio::task::spawn_blocking(move || drop(stack)).await?;
+    Ok(())
+}
+
+/// Resolves at Ctrl-C, a service manager's SIGTERM or a closed terminal.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let [mut interrupted, mut terminated, mut left] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+            _ = left.recv() => {}
+        }
+    })
+}
+
+/// Starts everything and plays the season; what comes back serves until it is dropped.
+async fn play(cli: Cli) -> Result<Stack, Box<dyn std::error::Error>> {
     let began = Instant::now();
     let root = cli.root.canonicalize()?;
     let ports =
@@ -87,6 +123,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         mqtt_url: cli.mqtt_url,
         chain_rpc_url: cli.chain_rpc_url,
         lan_port: cli.lan.then_some(cli.lan_port),
+        lan_address: cli.lan_address,
         ..Options::local(root, data, programs, ports)
     };
     let stack = Stack::start(options, &mut say).await?;
@@ -99,16 +136,11 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(stack.file("demo.json"), serde_json::to_string_pretty(&description)?)?;
     print_table(&stack, &report)?;
     if let Some(lan) = &stack.lan {
-        let port = cli.lan_port.saturating_add(1);
+        let port = lan::hand_out_port(cli.lan_port);
         lan.hand_out(port).await?;
         print_lan(&stack, lan, port)?;
     }
-    if !cli.exit {
-        say("serving until Ctrl-C");
-        tokio::signal::ctrl_c().await?;
-    }
-    drop(tokio::task::spawn_blocking(move || drop(stack)).await);
-    Ok(())
+    Ok(stack)
 }
 
 /// Every record's proof is there, under a head that the witness cosigned.
@@ -162,7 +194,7 @@ async fn describe(stack: &Stack, report: &SeasonReport) -> Result<Value, Box<dyn
         std::fs::write(&png_file, png.bytes().await?)?;
         commodities.push(json!({
             "name": commodity.name,
-            "scan_url": format!("{base}{scanned}"),
+            "scan_url": format!("{}{scanned}", stack.public_url()),
             "qr_png": format!(".data/{}.png", commodity.name),
             "bundle": format!(".data/{}.bundle", commodity.name),
         }));
@@ -206,22 +238,24 @@ fn print_table(stack: &Stack, report: &SeasonReport) -> std::io::Result<()> {
 fn print_lan(stack: &Stack, lan: &Lan, authority_port: u16) -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     let (pages, authority) = (stack.public_url(), format!("http://{}:{authority_port}/ca.crt", lan.address));
+    writeln!(out, "  Phones of this room, once: fetch and trust this demo's own certificate authority.\n")?;
+    writeln!(out, "{}\n\n  {authority}\n", terminal_code(&authority)?)?;
     writeln!(
         out,
-        "  Phones in this room: first trust this demo's own certificate authority,\n  {authority}"
+        "  Android: Settings > Security > Encryption & credentials > Install a certificate > CA certificate."
     )?;
-    writeln!(
-        out,
-        "  (Android: Settings, Security, Install a CA certificate; iOS: open it, install the profile,"
-    )?;
-    writeln!(
-        out,
-        "  then Settings, General, About, Certificate Trust Settings). Compare its SHA-256 before:"
-    )?;
-    writeln!(out, "  {}\n\n  Then open {pages}\n", lan.fingerprint)?;
-    let code = qrcode::QrCode::new(&pages)?;
+    writeln!(out, "  iOS: open it in Safari, then Settings > Profile Downloaded > Install, and")?;
+    writeln!(out, "  Settings > General > About > Certificate Trust Settings. Its SHA-256 must be")?;
+    writeln!(out, "  {}\n\n  Then open\n", lan.fingerprint)?;
+    Ok(writeln!(out, "{}\n\n  {pages}\n", terminal_code(&pages)?)?)
+}
+
+/// Black on white whatever the terminal's colours are: scanners want it so.
+fn terminal_code(text: &str) -> Result<String, qrcode::types::QrError> {
+    let code = qrcode::QrCode::new(text)?;
     let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
-    Ok(writeln!(out, "{picture}\n")?)
+    let lines: Vec<String> = picture.lines().map(|line| format!("  \x1b[30;107m{line}\x1b[0m")).collect();
+    Ok(lines.join("\n"))
 }
 
 fn first(report: &SeasonReport) -> &str {

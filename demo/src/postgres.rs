@@ -14,6 +14,7 @@ use std::{
 use crate::{machine, process::Running};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TRIES_MAX: u32 = 20;
 /// Longest path of a Unix socket, without the socket's own name (`sockaddr_un` holds 108 bytes).
 const SOCKET_PATH_MAX: usize = 80;
 
@@ -102,17 +103,8 @@ impl Cluster {
     }
 
     fn launch(&mut self) -> Result<(), PostgresError> {
-        let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).arg("-k").arg(&self.home).args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "max_connections=100",
-        ]);
-        let running = Running::start("postgres", &mut command, &self.log())
-            .map_err(|error| PostgresError::Io("Postgres cannot be started", error))?;
-        self.running = Some(running);
-        let until = Instant::now() + START_PATIENCE;
+        self.spawn()?;
+        let (until, mut tries) = (Instant::now() + START_PATIENCE, 1);
         loop {
             match postgres::Client::connect(&self.url("migrator", "postgres"), postgres::NoTls) {
                 Ok(mut client) => {
@@ -126,9 +118,28 @@ impl Cluster {
                 Err(_) if Instant::now() < until && self.is_alive() => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
+                // After a kill the last run's workers hold its memory for a moment, and a new postmaster refuses to share it.
+                Err(_) if Instant::now() < until && tries < START_TRIES_MAX => {
+                    std::thread::sleep(Duration::from_millis(100));
+                    tries += 1;
+                    self.spawn()?;
+                }
                 Err(_) => return Err(PostgresError::NotStarted(self.log())),
             }
         }
+    }
+
+    fn spawn(&mut self) -> Result<(), PostgresError> {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(&self.home).args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_connections=100",
+        ]);
+        let running = Running::start("postgres", &mut command, &self.log());
+        self.running = Some(running.map_err(|error| PostgresError::Io("Postgres cannot be started", error))?);
+        Ok(())
     }
 
     fn is_alive(&mut self) -> bool {

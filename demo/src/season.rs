@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use client::FrontDoorError;
+pub use sensors::{Endpoint, Word};
 
 /// The regulator's party GLN, by its number in the example prefix.
 const REGULATOR: u32 = 190;
@@ -25,8 +26,9 @@ const REGULATOR: u32 = 190;
 pub struct Addresses {
     /// Without a final slash.
     pub base_url: String,
-    pub mqtt_host: String,
-    pub mqtt_port: u16,
+    /// What the server prints before its paths; consignments are named under it.
+    pub public_url: String,
+    pub devices: Endpoint,
     /// The operator's first sign-in (`suyuan operator init`).
     pub operator_login: String,
     pub operator_password: String,

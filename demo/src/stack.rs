@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::{self, DevChain, DevChainError},
-    lan::{Lan, LanError},
+    lan::{self, Lan, LanError},
     postgres::{Cluster, PostgresError},
     process::Running,
-    season::Addresses,
+    season::{Addresses, Endpoint, Word},
 };
 
 const READY_PATIENCE: Duration = Duration::from_mins(1);
@@ -71,6 +72,8 @@ pub struct Options {
     pub chain_rpc_url: Option<String>,
     /// Where phones find the server over TLS.
     pub lan_port: Option<u16>,
+    /// What phones reach this machine at, where the default route does not tell.
+    pub lan_address: Option<IpAddr>,
 }
 
 impl Options {
@@ -88,11 +91,10 @@ impl Options {
             mqtt_url: None,
             chain_rpc_url: None,
             lan_port: None,
+            lan_address: None,
         }
     }
-}
 
-impl Options {
     /// Says which port is taken before anything is started that another would have to be stopped for.
     fn ports_are_free(&self) -> Result<(), StackError> {
         let mut needed = vec![
@@ -105,7 +107,10 @@ impl Options {
         if self.chain_rpc_url.is_none() {
             needed.push((self.chain_port, "the dev chain", "chain-port"));
         }
-        needed.extend(self.lan_port.map(|port| (port, "phones", "lan-port")));
+        if let Some(port) = self.lan_port {
+            needed.push((port, "phones", "lan-port"));
+            needed.push((lan::hand_out_port(port), "the certificate authority", "lan-port"));
+        }
         for (port, what, option) in needed {
             if std::net::TcpListener::bind(("0.0.0.0", port)).is_err() {
                 return Err(StackError::PortTaken { port, what, option });
@@ -160,7 +165,7 @@ impl Stack {
     pub async fn start(options: Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Self, StackError> {
         make_private_directory(&options.data)?;
         options.ports_are_free()?;
-        let lan = options.lan_port.map(|_| Lan::open(&options.data)).transpose()?;
+        let lan = options.lan_port.map(|_| Lan::open(&options.data, options.lan_address)).transpose()?;
         let cluster = if options.database_url.is_some() {
             None
         } else {
@@ -215,10 +220,11 @@ impl Stack {
         let url = self.mqtt_url();
         let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
         let (host, port) = place.trim_end_matches('/').split_once(':').unwrap_or((place, "1883"));
+        let committed_by = if self.options.mqtt_url.is_some() { Word::Receipt } else { Word::Puback };
         Addresses {
             base_url: self.base_url(),
-            mqtt_host: host.to_owned(),
-            mqtt_port: port.parse().unwrap_or(1883),
+            public_url: self.public_url(),
+            devices: Endpoint { host: host.to_owned(), port: port.parse().unwrap_or(1883), committed_by },
             operator_login: OPERATOR_LOGIN.to_owned(),
             operator_password: self.operator_password.clone(),
             state_file: self.file("season.json"),
@@ -278,22 +284,25 @@ impl Stack {
     }
 
     /// Downloads the proof of a lot's story and checks it with the auditor, until it is valid: the newest statement waits for
-    /// its cosignature and for the roster after it.
+    /// its cosignature, for the roster after it and for its place on the chain.
     pub async fn valid_bundle(&self, lot_path: &str, name: &str) -> Result<PathBuf, StackError> {
         let trust = self.write_trust()?.display().to_string();
         let file = self.file(&format!("{name}.bundle"));
         let until = Instant::now() + READY_PATIENCE;
         loop {
             let answer = reqwest::get(format!("{}/proof/lot{lot_path}", self.base_url())).await?;
-            if answer.status().is_success() {
-                std::fs::write(&file, answer.bytes().await?).map_err(|error| io_error(&file, error))?;
+            let status = answer.status();
+            let text = answer.text().await?;
+            let whole = self.chain.is_none() || text.lines().any(|line| line.starts_with("anchor "));
+            if status.is_success() && (whole || Instant::now() > until) {
+                fs::write(&file, text).map_err(|error| io_error(&file, error))?;
                 let arguments = ["verify", &file.display().to_string(), "--trust", &trust];
                 let verdict = self.program("suyuan-auditor", &arguments, &[]);
                 if verdict.is_ok() || Instant::now() > until {
                     return verdict.map(|_| file);
                 }
             } else if Instant::now() > until {
-                return Err(StackError::NoProof(lot_path.to_owned(), answer.status()));
+                return Err(StackError::NoProof(lot_path.to_owned(), status));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

@@ -17,11 +17,11 @@ use demo::{
     stack::{Options, Ports, Stack, programs_beside_us},
 };
 
-/// curl as such a phone; answers status line, headers and body.
+/// curl as such a phone; answers status line, headers and body, or why there is none.
 fn curl(authority: &Path, arguments: &[&str]) -> String {
     let answer =
         Command::new("curl").args(["-sS", "-i", "--cacert"]).arg(authority).args(arguments).output().unwrap();
-    String::from_utf8_lossy(&answer.stdout).into_owned()
+    format!("{}{}", String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +39,9 @@ async fn a_phone_that_trusts_the_demo_s_authority_signs_in_over_tls() {
     };
     let stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
     let (lan, url) = (stack.lan.clone().unwrap(), stack.public_url());
-    lan.hand_out(spare.mqtt).await.unwrap();
-    let handed = reqwest::get(format!("http://{}:{}/ca.crt", lan.address, spare.mqtt)).await.unwrap();
+    let handed_at = lan::hand_out_port(spare.http);
+    lan.hand_out(handed_at).await.unwrap();
+    let handed = reqwest::get(format!("http://{}:{}/ca.crt", lan.address, handed_at)).await.unwrap();
     let authority = data.join("handed.crt");
     std::fs::write(&authority, handed.bytes().await.unwrap()).unwrap();
 

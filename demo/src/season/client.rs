@@ -50,10 +50,6 @@ impl FrontDoor {
         Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned() })
     }
 
-    pub fn base_url(&self) -> &str {
-        &self.base_url
-    }
-
     /// The form of `/sign-in`. The cookie is `Secure`: over plain HTTP to this machine it is carried by hand.
     pub async fn sign_in(&self, login: &str, password: &str) -> Result<Session, FrontDoorError> {
         let what = format!("signing in as {login}");

@@ -295,12 +295,12 @@ impl Scene {
     }
 
     pub async fn publish(&self, device: &Device, samples: &[Sample]) -> Result<(), FrontDoorError> {
-        Ok(sensors::publish(&self.addresses.mqtt_host, self.addresses.mqtt_port, device, samples).await?)
+        Ok(sensors::publish(&self.addresses.devices, device, samples).await?)
     }
 
     /// The URI of `party`'s own number: consignments are named so by both sides.
     pub fn document(&self, party: &str, number: &str) -> Result<String, FrontDoorError> {
-        let documents = format!("{}/documents/", self.front.base_url());
+        let documents = format!("{}/documents/", self.addresses.public_url);
         Ok(build::document_uri(&documents, &self.iss(party)?, number))
     }
 
@@ -338,9 +338,19 @@ impl Scene {
         self.front.expect_refusal(self.session(who)?, &path, (jti, rule), &fields).await
     }
 
-    /// Alerts that `who` sees, as JSON text.
-    pub async fn alerts(&self, who: &str) -> Result<String, FrontDoorError> {
-        self.front.read(self.session(who)?, "/api/v1/alerts", &[]).await
+    /// The alerts of `rule` that `who` sees: how many stand open, and how many are cleared.
+    pub async fn alerts(&self, who: &str, rule: &str) -> Result<(usize, usize), FrontDoorError> {
+        let text = self.front.read(self.session(who)?, "/api/v1/alerts", &[]).await?;
+        let answer: Json = serde_json::from_str(&text)?;
+        let alerts = answer.get("alerts").and_then(Json::as_array);
+        let alerts = alerts.ok_or_else(|| FrontDoorError::Answer {
+            what: format!("the alerts of {who}"),
+            member: "alerts",
+        })?;
+        let of_rule = alerts.iter().filter(|alert| alert.get("rule").and_then(Json::as_str) == Some(rule));
+        let (cleared, open): (Vec<&Json>, Vec<&Json>) =
+            of_rule.partition(|alert| alert.get("cleared_at").is_some_and(Json::is_string));
+        Ok((open.len(), cleared.len()))
     }
 
     /// The newest storage epoch that holds what `arrival` brought: what the trace says of it downstream.

@@ -5,12 +5,13 @@ use std::{sync::LazyLock, time::Instant};
 use actix_web::{
     Error, HttpMessage as _, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
+    dev::{Payload, ServiceRequest, ServiceResponse},
     http::{
-        Method, StatusCode,
+        Method, StatusCode, Version,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
+    web::Bytes,
 };
 use uuid::Uuid;
 
@@ -24,6 +25,8 @@ use crate::{
     },
 };
 
+/// Forms are far below, imports of documents above.
+const SHORT_BODY_BYTES_MAX: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names one request in the logs.
@@ -41,13 +44,14 @@ static CSP: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// The outermost middleware of every route.
 pub async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = Uuid::now_v7().simple().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
     let private = is_private(request.request());
+    read_short_body(&mut request).await;
     let mut response = if same_origin(request.request()) {
         next.call(request).await?.map_into_boxed_body()
     } else {
@@ -77,6 +81,20 @@ pub async fn guard(
         "request"
     );
     Ok(response)
+}
+
+/// An answer that is ready before the body was read resets an HTTP/2 stream, and its reader may never see it (RFC 9113
+/// §8.1). So what is as short as a form is read first; whoever sends more than that waits for the answer as it comes.
+async fn read_short_body(request: &mut ServiceRequest) {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    let short = length.is_some_and(|length| (1..=SHORT_BODY_BYTES_MAX).contains(&length));
+    if request.version() != Version::HTTP_2 || !short {
+        return;
+    }
+    // What breaks off here is missing there, and refused as a form that lacks its fields.
+    let body = request.extract::<Bytes>().await.unwrap_or_default();
+    request.set_payload(Payload::from(body));
 }
 
 /// A request that names somebody, or that chose a language by a cookie (no cache looks there): its answer belongs to no
