@@ -1,0 +1,297 @@
+//! Bundles from a real database: with the packs that a record names, and with what ended its signer's key.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    dead_code,
+    reason = "a test says what it expects by failing, and does not use all that tests share"
+)]
+
+mod database;
+
+use std::{path::Path, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use server::{
+    jobs::{roster, sequencer::Sequencer},
+    service::{
+        devices::{self, KeyForm},
+        intake,
+        keys::{Keys, NewKey},
+        ledger::Ledger,
+        profiles::Profiles,
+        proof::{self, Reader},
+    },
+};
+use store::{Connection, Store, ledger as rows, party};
+use trace::{
+    bundle::{self, Bundle, Content, Report, Signed, Verdict},
+    hash::{Hash, sha256},
+    keys::{Custody, KeyRole, Kid, SecretKey},
+    pack::{
+        self,
+        carriage::{Body as Carried, Item, Status},
+        senml::{Number, Reading, Value, write_cbor},
+    },
+    record::{
+        Body, Claims, Draft, Ref, Rel, issue,
+        statement::{self, CodeRun, Possession, RevocationReason, Statement, prove_possession},
+    },
+    tlog::{
+        cosignature,
+        note::{Algorithm, Note, SignerKey},
+        policy::Policy,
+        proof::TlogProof,
+    },
+};
+use uuid::Uuid;
+
+const PEN: u32 = 32473;
+const ORIGIN: &str = "log.example/demo/2026";
+
+fn signer(name: &str, seed: u8) -> SignerKey {
+    SignerKey { name: name.parse().unwrap(), secret: SecretKey::from_seed(&[seed; 32]) }
+}
+
+struct World {
+    store: Store,
+    keys: Keys,
+    ledger: Arc<Ledger>,
+    policy: Policy,
+    sequencer: Sequencer,
+    depot: party::Party,
+}
+
+impl World {
+    async fn new(name: &str) -> Option<Self> {
+        let store = Store::open(&database::fresh(name).await?, 8).unwrap();
+        let keys = Keys::from_seeds("demo", &[2; 32], &[3; 32], &[4; 32]);
+        let policy = format!(
+            "log {}\nwitness w1 {}\nquorum w1\nregistrar {}\n",
+            signer(ORIGIN, 1).verifier(),
+            signer("witness.example/w1", 9).verifier_as(Algorithm::CosignatureV1),
+            keys.registrar().kid()
+        );
+        let policy: Policy = policy.parse().unwrap();
+        let signer = signer(ORIGIN, 1);
+        let ledger =
+            Ledger::open(store.clone(), "log.example", "demo", signer, policy.clone()).await.unwrap();
+        ledger.set_halt(None);
+        let ledger = Arc::new(ledger);
+        let sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        let operator = party_of(&mut transaction, "operator", "operator", "9520000000004").await;
+        keys.found(&mut transaction, &operator).await.unwrap();
+        let depot = party_of(&mut transaction, "depot", "depot", "9520123456788").await;
+        place_of(&mut transaction, &depot).await;
+        transaction.commit().await.unwrap();
+        Some(Self { store, keys, ledger, policy, sequencer, depot })
+    }
+
+    async fn conn(&self) -> store::Pooled {
+        self.store.connection().await.unwrap()
+    }
+
+    async fn enrol(&self, replaces: Option<Kid>) -> SecretKey {
+        let new =
+            NewKey { party: &self.depot, role: KeyRole::Record, device_id: None, base_name: None, replaces };
+        let mut conn = self.conn().await;
+        self.keys.enrol_platform(&mut conn, &new).await.unwrap();
+        self.keys.signer_of(&mut conn, self.depot.id).await.unwrap().secret
+    }
+
+    /// A probe whose readings a gateway of the depot signed; the pack's entry.
+    async fn take_pack(&self) -> Hash {
+        let profiles =
+            Profiles::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles"))).unwrap();
+        let gateway = SecretKey::from_seed(&[8; 32]);
+        let (jti, custody, party) = (Uuid::now_v7(), Custody::Device, self.depot.iss.clone());
+        let possession = Possession { aud: "demo".to_owned(), jti, kid: gateway.kid(), party, custody };
+        let pop = prove_possession(&possession, &gateway);
+        let form = KeyForm { jti, public: Hash(*gateway.public().as_bytes()), custody, pop };
+        devices::enrol_gateway(&self.store, &self.keys, PEN, &self.depot, &form).await.unwrap();
+        let device = serde_json::json!({
+            "party": "depot", "device": "probe1", "kind": "probe", "profile": "grain",
+            "format": "senml+json", "signing": "gateway", "place": "bin1", "map": null, "key": null,
+        });
+        let device = serde_json::from_value(device).unwrap();
+        devices::register(&self.store, &self.keys, &profiles, PEN, &self.depot, &device).await.unwrap();
+        let now = Utc::now();
+        let bytes = pack_of("probe1", now, &gateway);
+        let body = Carried::Bytes(&bytes);
+        let item = Item { topic: "suyuan/v1/depot/probe1/up", received_ms: now.timestamp_millis(), body };
+        let outcomes = intake::take(&self.store, &profiles, PEN, &[item], now).await.unwrap();
+        assert_eq!(outcomes[0].status, Status::Stored);
+        assert_eq!(intake::check_strictly(&self.store).await.unwrap(), 1);
+        sha256(&bytes)
+    }
+
+    /// A code run, the smallest record with a signer of its own.
+    async fn state(&self, key: &SecretKey, evidence: Option<Hash>) -> Uuid {
+        let jti = Uuid::now_v7();
+        let mut conn = self.conn().await;
+        let refs: Vec<Ref> = evidence.map(|leaf| Ref { rel: Rel::Evidence, leaf }).into_iter().collect();
+        let claims = Claims {
+            iss: self.depot.iss.clone(),
+            iat: Utc::now().timestamp(),
+            jti,
+            aud: "demo".to_owned(),
+            profile: statement::profile_reference(),
+            seen: self.ledger.seen(&mut conn).await.unwrap(),
+            refs: refs.clone(),
+        };
+        let (gtin, key_hash) = ("09521000000004".to_owned(), Hash([1; 32]));
+        let body =
+            Body::Statement(Statement::CodeRun(CodeRun { gtin, epoch: 'A', first: 0, count: 10, key_hash }));
+        let draft = Draft { claims, body, act: None, event_hash: None };
+        let issued = issue(draft, &[], || [0; 16], 0, key).unwrap();
+        let row = store::record::Record {
+            jti,
+            entry: issued.entry.as_bytes().to_vec(),
+            kind: "statement".to_owned(),
+            party_id: self.depot.id,
+            iss: self.depot.iss.clone(),
+            kid: key.kid().as_bytes().to_vec(),
+            profile: statement::profile_reference(),
+            step: Some("code-run".to_owned()),
+            grade: "self".to_owned(),
+            event_type: None,
+            event_id: Some(format!("urn:uuid:{jti}")),
+            event_time: None,
+            event_offset: None,
+            event_hash: None,
+            place_id: None,
+            late: false,
+            corrects: None,
+            iat: Utc::now(),
+            accepted_at: Utc::now(),
+            signed: issued.signed,
+            public: serde_json::Value::Null,
+        };
+        let refs: Vec<_> = refs.iter().map(|to| (to.rel.as_str(), to.leaf.as_bytes().to_vec())).collect();
+        store::record::insert(&mut conn, &row, &refs, &[]).await.unwrap();
+        jti
+    }
+
+    /// What waits gets its leaf, and a head that the witness cosigned.
+    async fn log(&mut self) {
+        self.sequencer.step().await.unwrap();
+        let mut conn = self.conn().await;
+        let newest = rows::newest_checkpoints(&mut conn, self.ledger.log_id(), 1).await.unwrap().remove(0);
+        let note: Note = newest.note.parse().unwrap();
+        let time = u64::try_from(Utc::now().timestamp()).unwrap();
+        let row = rows::Cosignature {
+            log_id: newest.log_id,
+            size: newest.size,
+            witness: "w1".to_owned(),
+            line: cosignature::cosign(&note.text, time, &signer("witness.example/w1", 9)).to_string(),
+            at: Utc::now(),
+        };
+        rows::insert_cosignature(&mut conn, &row).await.unwrap();
+    }
+
+    async fn log_roster(&mut self) {
+        assert!(roster::step(&self.store, &self.ledger, &self.keys).await.unwrap());
+        self.log().await;
+    }
+
+    async fn bundle(&self, jti: Uuid) -> (Bundle, Report) {
+        let mut conn = self.conn().await;
+        let made = proof::of_record(&mut conn, &self.ledger, &self.keys, jti, Reader::Public).await.unwrap();
+        let read: Bundle = made.to_string().parse().unwrap();
+        assert_eq!(read, made, "what is printed is in the canonical form");
+        let report = bundle::verify(&read, &self.policy);
+        (read, report)
+    }
+}
+
+async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
+    let iss = format!("https://id.gs1.org/417/{pgln}");
+    let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
+    let new = party::NewParty { slug, role, iss: &iss, name, county, company_prefix, person_id };
+    party::insert(conn, &new).await.unwrap()
+}
+
+async fn place_of(conn: &mut Connection, depot: &party::Party) {
+    let bin = party::NewPlace {
+        party_id: depot.id,
+        slug: "bin1",
+        kind: "bin",
+        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
+        name: Some("Bin 1"),
+        county: None,
+        parent_id: None,
+        person_id: None,
+        sealed: None,
+    };
+    party::insert_place(conn, &bin).await.unwrap();
+}
+
+fn pack_of(device: &str, at: DateTime<Utc>, key: &SecretKey) -> Vec<u8> {
+    let base_name = format!("urn:dev:org:{PEN}-depot:{device}:");
+    let reading = Reading {
+        name: format!("{base_name}p1/temp"),
+        unit: Some("Cel".to_owned()),
+        time_us: at.timestamp_micros(),
+        value: Some(Value::Number(Number::integer(21))),
+        sum: None,
+    };
+    pack::sign(&[1; 16], &write_cbor(&base_name, &[reading]).unwrap(), key).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
+    let Some(mut world) = World::new("proof_packs").await else { return };
+    let key = world.enrol(None).await;
+    let pack = world.take_pack().await;
+    world.log().await;
+    let jti = world.state(&key, Some(pack)).await;
+    world.log().await;
+    world.log_roster().await;
+    let (bundle, report) = world.bundle(jti).await;
+    assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
+    let packs: Vec<_> = bundle.items.iter().filter(|item| matches!(item.signed, Signed::Pack(_))).collect();
+    assert_eq!(packs.len(), 1);
+    let readings = report.statements.iter().flatten().find_map(|read| match &read.content {
+        Content::Pack(readings) => Some(readings.len()),
+        Content::Record(_) => None,
+    });
+    assert_eq!(readings, Some(1));
+    let made = report.statements.iter().flatten().find(|read| read.kid == key.kid()).unwrap().made;
+    assert!(made.after.is_some() && made.after <= made.before, "{made:?}");
+
+    let mut conn = world.conn().await;
+    let plain = proof::tlog_proof(&mut conn, &world.ledger, jti).await.unwrap();
+    let read: TlogProof = plain.to_string().parse().unwrap();
+    let record = store::record::by_jti(&mut conn, jti).await.unwrap().unwrap();
+    let entry = Hash::from_slice(&record.entry).unwrap();
+    let head = read.verify(&entry, &world.ledger.verifier()).unwrap();
+    assert!(world.policy.witnessed(&read.checkpoint).unwrap().enough && head.origin == ORIGIN);
+    assert!(read.verify(&pack, &world.ledger.verifier()).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_stays_valid_when_its_key_is_replaced_or_retired_after_it() {
+    let Some(mut world) = World::new("proof_ended").await else { return };
+    let first = world.enrol(None).await;
+    let before = world.state(&first, None).await;
+    world.log().await;
+    let second = world.enrol(Some(first.kid())).await;
+    world.log().await;
+    world.log_roster().await;
+    let (_, report) = world.bundle(before).await;
+    assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
+
+    // A thief of the old key gets the server to log it: the bundle tells.
+    let after = world.state(&first, None).await;
+    let honest = world.state(&second, None).await;
+    world.log().await;
+    let mut conn = world.conn().await;
+    world.keys.revoke(&mut conn, second.kid(), Utc::now(), RevocationReason::Retired).await.unwrap();
+    drop(conn);
+    world.log().await;
+    world.log_roster().await;
+    assert_eq!(world.bundle(after).await.1.verdict, Verdict::Invalid);
+    let (_, report) = world.bundle(honest).await;
+    assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
+}
