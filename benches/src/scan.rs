@@ -1,4 +1,5 @@
-//! The scan page with 100,000 EPCIS events in the database, all of which came in by the front door.
+//! The scan page with 100,000 EPCIS events in the database, all of which came in by the front door. They speak of other
+//! lots than the scanned one: what is measured is that a large database does not slow a story down.
 
 use std::{path::Path, time::Duration};
 
@@ -35,14 +36,14 @@ pub async fn run(root: &Path) -> Result<Vec<Row>, Failed> {
     let mut live = scans(&format!("{base}/health/live")).await?;
     for path in paths(&house, &report).await? {
         let mut scanned = scans(&format!("{base}{path}")).await?;
-        let name = path.split('/').nth(3).unwrap_or_default();
+        let name = if path.contains("/21/") { "a pack's serial number" } else { "a lot" };
         rows.push(Row::new(
-            format!("scan page by {name}, p50 (/{})", path.trim_start_matches('/')),
+            format!("scan page of {name}, p50"),
             (scanned.percentile(50), "ms"),
             (live.percentile(50), "/health/live of the same server, p50"),
         ));
         rows.push(Row::new(
-            format!("scan page by {name}, p99 of {SCANS}"),
+            format!("scan page of {name}, p99 of {SCANS}"),
             (scanned.percentile(99), "ms"),
             (20.0, "wanted at most"),
         ));
