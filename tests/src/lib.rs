@@ -6,4 +6,5 @@
     reason = "a harness says what it expects by failing"
 )]
 
+pub mod audit;
 pub mod gs1_schema;

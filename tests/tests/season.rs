@@ -24,6 +24,7 @@ use demo::{
     season::{self, SeasonReport},
     stack::{Options, Ports, Stack, programs_beside_us},
 };
+use system_tests::audit::{ask, fsck, said};
 
 /// Names of the season's natural persons: none may stand in clear in the database.
 const PEOPLE: [&str; 7] = ["甘桂生", "农秀兰", "黄国强", "韦志明", "陆美英", "莫家林", "黄保管"];
@@ -86,18 +87,6 @@ impl House {
         let trust = self.stack.write_trust().unwrap();
         let mut command = Command::new(self.stack.options.programs.join("suyuan-auditor"));
         command.arg("verify").args(arguments).arg("--trust").arg(trust).output().unwrap()
-    }
-
-    fn fsck(&self) {
-        let registrar = self.data.join("registrar.key");
-        let suyuan = self.stack.options.programs.join("suyuan");
-        let kid = Command::new(&suyuan).args(["keys", "thumbprint"]).arg(registrar).output().unwrap();
-        let kid = String::from_utf8(kid.stdout).unwrap();
-        let checked = Command::new(suyuan)
-            .args(["fsck", "--database-url", &self.stack.database_url("auditor"), "--registrar", kid.trim()])
-            .output()
-            .unwrap();
-        assert!(checked.status.success(), "{}", said(&checked));
     }
 }
 
@@ -171,13 +160,6 @@ fn records_of(stack: &Stack) -> u32 {
     ask(stack, "select count(*) from record where kind = 'event'").trim().parse().unwrap_or(0)
 }
 
-/// What psql answers; nothing while the database is away.
-fn ask(stack: &Stack, query: &str) -> String {
-    let url = stack.database_url("auditor");
-    let answer = Command::new("psql").args(["-X", "-A", "-t", "-c", query]).arg(url).output().unwrap();
-    String::from_utf8_lossy(&answer.stdout).into_owned()
-}
-
 /// A further device at the depot, published to by a client that is not ours, one reading a message, until told to stop.
 async fn publisher_of(stack: &Stack, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<u32>> {
     let (client, cookie) = stack.operator_session().await.unwrap();
@@ -222,10 +204,6 @@ fn missing_readings(stack: &Stack, acknowledged: &[u32]) -> Vec<u32> {
     assert!(stored.values().all(|count| *count == 1), "a reading stands twice");
     println!("{} readings acknowledged, {} stored", acknowledged.len(), stored.len());
     acknowledged.iter().copied().filter(|number| !stored.contains_key(number)).collect()
-}
-
-fn said(output: &Output) -> String {
-    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +344,7 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut Hous
 
     house.stack.gateway.as_mut().unwrap().kill().unwrap();
     house.stack.start_gateway().await.unwrap();
-    house.fsck();
+    fsck(&house.stack);
 }
 
 /// The season names its steps: played again, it is answered with the same records.
@@ -381,7 +359,7 @@ async fn an_erased_person_breaks_no_proof(house: &House) {
     let erase = client.post(format!("{base}/api/v1/parties/gan/erase"));
     let erased = erase.header("Origin", &base).header("Cookie", cookie).send().await.unwrap();
     assert!(erased.status().is_success(), "{}", erased.status());
-    house.fsck();
+    fsck(&house.stack);
     house.every_statement_is_proved().await;
 }
 

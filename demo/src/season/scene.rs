@@ -18,6 +18,8 @@ use super::{
 const PREFIX: &str = "9521234";
 /// The season takes ten days and ends yesterday.
 const DAYS: i64 = 10;
+/// Runs that died with the token of the same device in their hands.
+const DEVICE_NAMES_MAX: u32 = 10;
 
 /// What is left to chance once and kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -263,17 +265,29 @@ impl Scene {
         Ok(())
     }
 
-    /// Registers a device whose packs the gateway signs. Its token is told once and kept with the season.
+    /// Registers a device whose packs the gateway signs. Its token is told once and kept with the season; where a run died
+    /// before it was kept, that device is nobody's, and the next one takes its place.
     pub async fn device(
         &mut self,
         party: &str,
         name: &str,
         (profile, kind, place): (&str, &str, &str),
     ) -> Result<Device, FrontDoorError> {
-        let body = json!({"party": party, "device": name, "kind": kind, "profile": profile, "format": "senml+json",
-            "signing": "gateway", "repeats": "merge", "place": place});
-        let token = self.token(&format!("{party}/{name}"), "/api/v1/devices", &body).await?;
-        Ok(Device { party: party.to_owned(), name: name.to_owned(), token })
+        let mut tried = 1;
+        loop {
+            let name = if tried == 1 { name.to_owned() } else { format!("{name}-{tried}") };
+            let body = json!({"party": party, "device": name, "kind": kind, "profile": profile, "format": "senml+json",
+                "signing": "gateway", "repeats": "merge", "place": place});
+            match self.token(&format!("{party}/{name}"), "/api/v1/devices", &body).await {
+                Ok(token) => return Ok(Device { party: party.to_owned(), name, token }),
+                Err(FrontDoorError::Refused { body, .. })
+                    if body.contains("\"taken\"") && tried < DEVICE_NAMES_MAX =>
+                {
+                    tried += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A program's token with one scope.
