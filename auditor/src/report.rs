@@ -1,7 +1,8 @@
 //! What was checked, in plain words: a line a layer with its reasons, a line a statement, the verdict.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
     io::{self, Write},
 };
 
@@ -9,6 +10,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::Value;
 use trace::{
     bundle::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdict},
+    hash::Hash,
     pack::senml::{self, Reading},
 };
 
@@ -43,22 +45,49 @@ fn print_layer(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
 
 /// What was stated about goods, and measured; statements about keys and logs are told by their layers.
 fn print_statements(out: &mut impl Write, statements: &[Option<Read>]) -> io::Result<()> {
-    let told = statements.iter().enumerate().filter_map(|(at, read)| {
-        let read = read.as_ref()?;
-        Some((at, read, summary(&read.content)?))
-    });
+    let numbers: HashMap<Hash, usize> =
+        statements.iter().enumerate().filter_map(|(at, read)| Some((read.as_ref()?.entry, at))).collect();
+    let referring = referring(statements, &numbers);
     let mut left_off = 0_usize;
-    for (number, (at, read, summary)) in told.enumerate() {
-        if number < LISTED_MAX {
-            writeln!(out, "statement {at}: {}; made {}", printable(&summary), interval(read.made))?;
-        } else {
+    let mut listed = 0_usize;
+    for (at, read) in statements.iter().enumerate() {
+        let Some(read) = read else { continue };
+        let Some(summary) = summary(&read.content) else { continue };
+        if listed == LISTED_MAX {
             left_off += 1;
+            continue;
         }
+        listed += 1;
+        let marks = referring.get(&at).map(String::as_str).unwrap_or_default();
+        writeln!(out, "statement {at}: {}{marks}; made {}", printable(&summary), interval(read.made))?;
     }
     if left_off > 0 {
         writeln!(out, "and {left_off} more statements")?;
     }
     Ok(())
+}
+
+/// Statement → who in the bundle corrects it, or names it as evidence.
+fn referring(statements: &[Option<Read>], numbers: &HashMap<Hash, usize>) -> HashMap<usize, String> {
+    let mut marks: HashMap<usize, String> = HashMap::new();
+    for (at, read) in statements.iter().enumerate() {
+        let Some(Read { content: Content::Record(claims), .. }) = read else { continue };
+        for reference in claims.get("refs").and_then(Value::as_array).into_iter().flatten() {
+            let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
+            let target = text("leaf").parse().ok().and_then(|leaf: Hash| numbers.get(&leaf));
+            let words = match text("rel") {
+                "corrects" => "CORRECTED by",
+                "evidence" => "evidence of",
+                _ => continue,
+            };
+            if let Some(target) = target {
+                let mark = marks.entry(*target).or_default();
+                // Writing to a String cannot fail.
+                write!(mark, ", {words} statement {at}").unwrap_or_default();
+            }
+        }
+    }
+    marks
 }
 
 fn summary(content: &Content) -> Option<String> {

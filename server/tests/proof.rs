@@ -127,10 +127,10 @@ impl World {
     }
 
     /// A code run, the smallest record with a signer of its own.
-    async fn state(&self, key: &SecretKey, evidence: Option<Hash>) -> Uuid {
+    async fn state(&self, key: &SecretKey, refs: Vec<Ref>) -> Uuid {
         let jti = Uuid::now_v7();
         let mut conn = self.conn().await;
-        let refs: Vec<Ref> = evidence.map(|leaf| Ref { rel: Rel::Evidence, leaf }).into_iter().collect();
+        let corrects = refs.iter().find(|to| to.rel == Rel::Corrects).map(|to| to.leaf.as_bytes().to_vec());
         let claims = Claims {
             iss: self.depot.iss.clone(),
             iat: Utc::now().timestamp(),
@@ -162,7 +162,7 @@ impl World {
             event_hash: None,
             place_id: None,
             late: false,
-            corrects: None,
+            corrects,
             iat: Utc::now(),
             accepted_at: Utc::now(),
             signed: issued.signed,
@@ -245,7 +245,7 @@ async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
     let key = world.enrol(None).await;
     let pack = world.take_pack().await;
     world.log().await;
-    let jti = world.state(&key, Some(pack)).await;
+    let jti = world.state(&key, vec![Ref { rel: Rel::Evidence, leaf: pack }]).await;
     world.log().await;
     world.log_roster().await;
     let (bundle, report) = world.bundle(jti).await;
@@ -274,7 +274,7 @@ async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
 async fn a_record_stays_valid_when_its_key_is_replaced_or_retired_after_it() {
     let Some(mut world) = World::new("proof_ended").await else { return };
     let first = world.enrol(None).await;
-    let before = world.state(&first, None).await;
+    let before = world.state(&first, vec![]).await;
     world.log().await;
     let second = world.enrol(Some(first.kid())).await;
     world.log().await;
@@ -283,8 +283,8 @@ async fn a_record_stays_valid_when_its_key_is_replaced_or_retired_after_it() {
     assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
 
     // A thief of the old key gets the server to log it: the bundle tells.
-    let after = world.state(&first, None).await;
-    let honest = world.state(&second, None).await;
+    let after = world.state(&first, vec![]).await;
+    let honest = world.state(&second, vec![]).await;
     world.log().await;
     let mut conn = world.conn().await;
     world.keys.revoke(&mut conn, second.kid(), Utc::now(), RevocationReason::Retired).await.unwrap();
@@ -294,4 +294,23 @@ async fn a_record_stays_valid_when_its_key_is_replaced_or_retired_after_it() {
     assert_eq!(world.bundle(after).await.1.verdict, Verdict::Invalid);
     let (_, report) = world.bundle(honest).await;
     assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_shown_a_record_is_shown_its_correction() {
+    let Some(mut world) = World::new("proof_corrected").await else { return };
+    let key = world.enrol(None).await;
+    let wrong = world.state(&key, vec![]).await;
+    world.log().await;
+    let record = store::record::by_jti(&mut *world.conn().await, wrong).await.unwrap().unwrap();
+    let leaf = Hash::from_slice(&record.entry).unwrap();
+    let right = world.state(&key, vec![Ref { rel: Rel::Corrects, leaf }]).await;
+    world.log_roster().await;
+    let (_, report) = world.bundle(wrong).await;
+    assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
+    let is_correction = |content: &Content| match content {
+        Content::Record(claims) => claims["jti"] == right.to_string(),
+        Content::Pack(_) => false,
+    };
+    assert!(report.statements.iter().flatten().any(|read| is_correction(&read.content)));
 }

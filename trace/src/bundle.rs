@@ -21,7 +21,12 @@ pub use report::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdi
 pub use text::BundleError;
 pub use verify::verify;
 
-use crate::{hash::Hash, keys::PublicKey, roster::LineProof, tlog::note::Note};
+use crate::{
+    hash::{Hash, sha256},
+    keys::PublicKey,
+    roster::LineProof,
+    tlog::note::Note,
+};
 
 /// Media type of the text.
 pub const MEDIA_TYPE: &str = "application/vnd.suyuan.bundle";
@@ -61,6 +66,16 @@ pub enum Signed {
     Record { signed: String, disclosures: Vec<String> },
     /// A COSE_Sign1.
     Pack(Vec<u8>),
+}
+
+impl Signed {
+    /// What the log holds.
+    pub fn entry(&self) -> Hash {
+        match self {
+            Self::Record { signed, .. } => sha256(signed.as_bytes()),
+            Self::Pack(bytes) => sha256(bytes),
+        }
+    }
 }
 
 /// One statement and where it stands.

@@ -114,17 +114,15 @@ pub async fn tlog_proof(conn: &mut Connection, ledger: &Ledger, jti: Uuid) -> Re
     Ok(TlogProof { index: at.index, path, checkpoint: note })
 }
 
-/// The bundle of `records` with the reading packs, enrolments, rosters and seen heads that they stand on.
+/// The bundle of `records` and their corrections, with the reading packs, enrolments, rosters and seen heads that they stand on.
 pub async fn of_records(
     conn: &mut Connection,
     ledger: &Ledger,
     keys: &Keys,
-    records: Vec<Row>,
+    mut records: Vec<Row>,
     reader: Reader,
 ) -> Result<Bundle, ProofError> {
-    if records.len() > RECORDS_MAX {
-        return Err(ProofError::TooMany);
-    }
+    add_corrections(conn, ledger, &mut records).await?;
     let mut story = Story::new(ledger, keys);
     for record in &records {
         story.add_record(conn, record).await?;
@@ -133,6 +131,34 @@ pub async fn of_records(
     story.add_keys(conn).await?;
     let disclosed = disclosures_for(conn, keys, &records, reader).await?;
     story.into_bundle(conn, disclosed).await
+}
+
+/// A reader who is shown a record is shown what corrects it, as soon as witnesses have seen that, too.
+async fn add_corrections(
+    conn: &mut Connection,
+    ledger: &Ledger,
+    records: &mut Vec<Row>,
+) -> Result<(), ProofError> {
+    let mut known: BTreeSet<Vec<u8>> = records.iter().map(|record| record.entry.clone()).collect();
+    let mut newest: Vec<Vec<u8>> = known.iter().cloned().collect();
+    while !newest.is_empty() {
+        if records.len() > RECORDS_MAX {
+            return Err(ProofError::TooMany);
+        }
+        let corrections = store::record::corrections_of(conn, &newest).await?;
+        newest.clear();
+        for correction in corrections {
+            let Some(at) = ledger.locate(conn, &to_hash(&correction.entry)?).await? else { continue };
+            if ledger.witnessed_covering(conn, at.log_id, at.index).await?.is_none() {
+                continue;
+            }
+            if known.insert(correction.entry.clone()) {
+                newest.push(correction.entry.clone());
+                records.push(correction);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Disclosure texts by entry, as far as `reader` may see them and nobody was erased.

@@ -1,15 +1,14 @@
 //! The heads of a bundle: whose log they are of, who cosigned them when, and which statements stand under them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Bundle, Signed,
+    Bundle,
     order::{Link, Order, Place},
     report::{Findings, Interval, Layer},
     verify::Checkable,
 };
 use crate::{
-    hash::sha256,
     merkle::{leaf_hash, verify_consistency, verify_inclusion},
     record::{
         Seen,
@@ -144,11 +143,7 @@ impl<'bundle> Heads<'bundle> {
         let ledger = head.origin.parse::<Origin>().ok();
         for (at, item) in self.bundle.items.iter().enumerate().filter(|(_, item)| item.checkpoint == log) {
             findings.count(Layer::Inclusion);
-            let bytes = match &item.signed {
-                Signed::Record { signed, .. } => signed.as_bytes(),
-                Signed::Pack(bytes) => bytes,
-            };
-            let leaf = leaf_hash(&sha256(bytes));
+            let leaf = leaf_hash(&item.signed.entry());
             if let Err(error) = verify_inclusion(&head.root, head.size, item.index, &leaf, &item.path) {
                 let where_to = format!("index {} of {}", item.index, head.origin);
                 findings.bad(Layer::Inclusion, format!("statement {at} at {where_to}: {error}"));
@@ -270,11 +265,14 @@ impl<'bundle> Heads<'bundle> {
     /// What `new-log` statements show of the order between logs.
     pub fn order(&self, findings: &mut Findings) -> Order {
         let mut links = Vec::new();
+        let mut announced = BTreeSet::new();
         for Stated { at, place, new_log } in &self.new_logs {
             if self.origin(place.log) == new_log.origin {
                 links.extend(self.link_from_closed(*at, *place, new_log, findings));
-            } else if let Some(to) = self.number_of(&new_log.origin) {
-                // Stated before the new log was opened: what is not younger than the statement came before all of that log.
+            } else if let Some(to) =
+                self.number_of(&new_log.origin).filter(|to| announced.insert((place.log, *to)))
+            {
+                // The first such statement came before the new log was opened, and with it all that is not younger.
                 links.push(Link { from: place.log, to, before: place.index.saturating_add(1), after: 0 });
             }
         }

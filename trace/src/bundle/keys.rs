@@ -120,7 +120,7 @@ impl<'a, 'bundle> KeyBook<'a, 'bundle> {
         };
         let verdict = match &statement.body {
             Body::Record { .. } => check_author(key, statement),
-            Body::Pack(readings) => check_device(key, readings),
+            Body::Pack { readings, .. } => check_device(key, readings),
         };
         if let Err(why) = verdict {
             findings.bad(Layer::Enrolment, format!("statement {at}: {why}"));
@@ -235,7 +235,10 @@ impl<'a, 'bundle> KeyBook<'a, 'bundle> {
         // `check_signer` has complained of an ending before the statement.
         let mut ends = self.ended.get(&statement.kid).into_iter().flatten().map(|end| end.why);
         match state {
-            KeyState::Good => Ok(()),
+            // A revocation that came after the roster may reach back, and whoever knows of one may add it.
+            KeyState::Good => ends
+                .find_map(End::revocation)
+                .map_or(Ok(()), |(since, reason)| check_revocation(made, since, reason)),
             KeyState::Rotated => match ends.find(|why| matches!(why, End::Rotated)) {
                 Some(_) => Ok(()),
                 None => Err(Doubt::Open("its key was replaced by then, and the bundle does not show when")),

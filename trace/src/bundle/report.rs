@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{keys::Kid, pack::senml::Reading};
+use crate::{hash::Hash, keys::Kid, pack::senml::Reading};
 
 /// Reasons that are told of one layer; the rest is counted.
 const REASONS_MAX: usize = 16;
@@ -73,6 +73,8 @@ pub enum Content {
 /// A statement as it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
+    /// What other records refer to it by.
+    pub entry: Hash,
     pub kid: Kid,
     pub content: Content,
     /// Origin of its log and its index there; `None` where that was not shown.

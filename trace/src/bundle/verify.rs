@@ -1,5 +1,7 @@
 //! What of a bundle is true, layer by layer, for a reader who trusts what the trust file names and nobody else.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{
@@ -20,6 +22,9 @@ use crate::{
     tlog::policy::Policy,
 };
 
+/// The profile of statements about the ledger, and of nothing else.
+const LEDGER_PROFILE: &str = "ledger/1#";
+
 /// A statement whose signature verified.
 pub(super) struct Checkable<'bundle> {
     pub item: &'bundle Item,
@@ -31,14 +36,14 @@ pub(super) struct Checkable<'bundle> {
 
 pub(super) enum Body {
     Record { record: Box<Record>, claims: Value },
-    Pack(Vec<Reading>),
+    Pack { cti: Vec<u8>, readings: Vec<Reading> },
 }
 
 impl Checkable<'_> {
     pub fn record(&self) -> Option<&Record> {
         match &self.body {
             Body::Record { record, .. } => Some(record),
-            Body::Pack(_) => None,
+            Body::Pack { .. } => None,
         }
     }
 
@@ -57,6 +62,7 @@ pub fn verify(bundle: &Bundle, trust: &Policy) -> Report {
     let mut findings = Findings::default();
     let mut statements: Vec<Option<Checkable>> =
         bundle.items.iter().enumerate().map(|(at, item)| signed(at, item, &mut findings)).collect();
+    check_unique(&statements, &mut findings);
     let heads = Heads::open(bundle, trust, &mut statements, &mut findings);
     let order = heads.order(&mut findings);
     let mut intervals = Vec::with_capacity(statements.len());
@@ -87,9 +93,10 @@ pub fn verify(bundle: &Bundle, trust: &Policy) -> Report {
 fn read(statement: Checkable, made: Interval, origin_of: impl Fn(Place) -> (String, u64)) -> Read {
     let content = match statement.body {
         Body::Record { claims, .. } => Content::Record(claims),
-        Body::Pack(readings) => Content::Pack(readings),
+        Body::Pack { readings, .. } => Content::Pack(readings),
     };
-    Read { kid: statement.kid, content, place: statement.place.map(origin_of), made }
+    let entry = statement.item.signed.entry();
+    Read { entry, kid: statement.kid, content, place: statement.place.map(origin_of), made }
 }
 
 fn signed<'bundle>(at: usize, item: &'bundle Item, findings: &mut Findings) -> Option<Checkable<'bundle>> {
@@ -107,9 +114,35 @@ fn signed<'bundle>(at: usize, item: &'bundle Item, findings: &mut Findings) -> O
     }
 }
 
+/// A `jti` is unique over the ledger, and so is a pack's number at its device: a second one is another story of the same thing.
+fn check_unique(statements: &[Option<Checkable>], findings: &mut Findings) {
+    let mut numbers: BTreeMap<(&str, &[u8]), usize> = BTreeMap::new();
+    for (at, statement) in statements.iter().enumerate() {
+        let Some(statement) = statement else { continue };
+        let number = match &statement.body {
+            Body::Record { record, .. } => ("", &record.claims().jti.as_bytes()[..]),
+            Body::Pack { cti, readings } => (device_of(readings), cti.as_slice()),
+        };
+        if let Some(first) = numbers.insert(number, at) {
+            let why = format!("statement {at} has the number of statement {first}, which is given once");
+            findings.bad(Layer::Inclusion, why);
+        }
+    }
+}
+
+/// `urn:dev:org:{PEN}-{party}:{device}` of a pack's first reading: that all are of one device is checked with its key.
+fn device_of(readings: &[Reading]) -> &str {
+    let name = readings.first().map(|reading| reading.name.as_str()).unwrap_or_default();
+    let end = name.match_indices(':').nth(4).map_or(name.len(), |(at, _)| at);
+    name.get(..end).unwrap_or(name)
+}
+
 fn check_record(signed: &str, disclosures: &[String], item: &Item) -> Result<(Kid, Body), String> {
     let record = Record::parse(signed).map_err(|error| Causes(&error).to_string())?;
     record.verify(&item.key).map_err(|error| Causes(&error).to_string())?;
+    if record.statement().is_some() != record.claims().profile.starts_with(LEDGER_PROFILE) {
+        return Err(format!("the profile {} is for other content", record.claims().profile));
+    }
     let disclosures: Vec<&str> = disclosures.iter().map(String::as_str).collect();
     let claims = record.process(&disclosures).map_err(|error| Causes(&error).to_string())?;
     Ok((record.kid(), Body::Record { record: Box::new(record), claims }))
@@ -119,5 +152,5 @@ fn check_pack(bytes: &[u8], item: &Item) -> Result<(Kid, Body), String> {
     let frame = Frame::parse(bytes).map_err(|error| Causes(&error).to_string())?;
     frame.verify(&item.key).map_err(|error| Causes(&error).to_string())?;
     let readings = senml::parse_cbor(frame.payload).map_err(|error| Causes(&error).to_string())?;
-    Ok((frame.kid, Body::Pack(readings)))
+    Ok((frame.kid, Body::Pack { cti: frame.cti.to_vec(), readings }))
 }

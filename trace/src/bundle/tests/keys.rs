@@ -241,6 +241,64 @@ fn a_record_for_another_ledger_is_invalid_in_this_one() {
 }
 
 #[test]
+fn one_number_is_given_to_one_record_and_one_pack_of_a_device() {
+    let mut ledger = Ledger::new();
+    ledger.enrol_farmer();
+    let first = ledger.harvest(0, None);
+    ledger.repeat_jti();
+    let seen = ledger.carry_seen(0, 1);
+    let second = ledger.harvest(0, Some(seen));
+    let roster = ledger.roster(0, KeyState::Good);
+    ledger.confirm(first, roster);
+    ledger.confirm(second, roster);
+    assert!(bad(&ledger.check(), Layer::Inclusion).contains("statement 2 has the number of statement 1"));
+
+    let mut ledger = Ledger::new();
+    ledger.enrol(0, &secret(5), KeyRole::Pack, MILL, Some("urn:dev:org:32473-mill:"));
+    let packs = [
+        ledger.pack(0, &secret(5), DEVICE, 1_795_000_000),
+        ledger.pack(0, &secret(5), "urn:dev:org:32473-mill:scale2:", 1_795_000_000),
+        ledger.pack(0, &secret(5), DEVICE, 1_795_000_001),
+    ];
+    let roster = ledger.roster(0, KeyState::Good);
+    for pack in packs {
+        ledger.confirm(pack, roster);
+    }
+    assert_eq!(
+        bad(&ledger.check(), Layer::Inclusion),
+        "statement 3 has the number of statement 1, which is given once"
+    );
+}
+
+#[test]
+fn a_later_revocation_that_reaches_back_outweighs_a_good_roster() {
+    let mut ledger = Ledger::small();
+    ledger.revoke(0, 1, RevocationReason::Compromised);
+    assert!(
+        bad(&ledger.check(), Layer::Roster)
+            .contains("older than the moment since when its key is compromised")
+    );
+    let mut ledger = Ledger::small();
+    ledger.revoke(0, super::ledger::NOW, RevocationReason::Compromised);
+    assert_eq!(ledger.check().verdict, Verdict::Valid);
+}
+
+#[test]
+fn the_first_naming_of_the_next_log_shows_the_order_and_a_repeated_one_does_not() {
+    let mut ledger = Ledger::new();
+    ledger.enrol_farmer();
+    let next = ledger.open_log(NEXT, 6);
+    announced(&mut ledger, next, None);
+    let harvest = ledger.harvest(0, None);
+    announced(&mut ledger, next, None);
+    let roster = ledger.roster(next, KeyState::Good);
+    ledger.confirm(harvest, roster);
+    let report = ledger.check();
+    assert_eq!(report.verdict, Verdict::CouldNotCheck);
+    assert!(unchecked(&report, Layer::Roster).contains("statement 2: its roster is in another log"));
+}
+
+#[test]
 fn a_stranger_s_registrar_is_not_believed() {
     let ledger = Ledger::small();
     let mut stranger = ledger.trust();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     bundle::{Anchor, Bundle, Item, Report, SeenProof, Signed, verify},
-    hash::{Hash, sha256},
+    hash::Hash,
     keys::{Custody, KeyRole, PublicKey, SecretKey},
     merkle::{self, leaf_hash},
     pack::{
@@ -124,16 +124,18 @@ impl Ledger {
         self.logs[log].key.name.as_str()
     }
 
+    /// The next record gets the jti of the last one.
+    pub const fn repeat_jti(&mut self) {
+        self.jti -= 1;
+    }
+
     fn next_jti(&mut self) -> Uuid {
         self.jti += 1;
         Uuid::from_u128(0x0199_b3a0_0000_7000_8000_0000_0000_0000 + self.jti)
     }
 
     fn append(&mut self, log: usize, signed: Signed, key: PublicKey) -> At {
-        let entry = match &signed {
-            Signed::Record { signed, .. } => sha256(signed.as_bytes()),
-            Signed::Pack(bytes) => sha256(bytes),
-        };
+        let entry = signed.entry();
         let leaves = &mut self.logs[log].leaves;
         leaves.push(Leaf { signed, key, entry });
         (log, size_of(leaves) - 1)

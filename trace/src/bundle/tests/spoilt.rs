@@ -137,6 +137,57 @@ fn a_cut_or_an_oversized_bundle_is_none() {
     assert!(matches!(many.parse::<Bundle>(), Err(BundleError::Line { .. })));
 }
 
+/// Every base64 text of the bundle in another spelling of the same bytes.
+#[test]
+fn no_word_has_a_second_spelling() {
+    let (text, trust) = full();
+    let is_base64 = |word: &&str| word.len() >= 43 && !word.starts_with("0x") && !word.contains("://");
+    let mut tried = 0;
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with("sha256 ")) {
+        for word in line.split([' ', ',', '.']).filter(is_base64) {
+            let Some((at, last)) = word.char_indices().rfind(|(_, c)| c.is_ascii_alphanumeric()) else {
+                continue;
+            };
+            let next = char::from(u8::try_from(last).unwrap() + 1);
+            for spelling in
+                [format!("{word}="), format!("{}{next}{}", &word[..at], &word[at + 1..]), format!("{word} ")]
+            {
+                let spoilt: Vec<String> = text
+                    .lines()
+                    .enumerate()
+                    .map(
+                        |(at, line)| {
+                            if at == number { line.replace(word, &spelling) } else { line.to_owned() }
+                        },
+                    )
+                    .collect();
+                let spoilt = reseal(&(spoilt.join("\n") + "\n"));
+                assert!(!passes(&spoilt, &trust), "line {number}: {word} as {spelling}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+}
+
+#[test]
+fn a_log_witness_or_registrar_under_another_key_is_not_believed() {
+    let (text, trust) = full();
+    let bundle: Bundle = text.parse().unwrap();
+    let mut ledger = Ledger::new();
+    ledger.witness = signer("regulator.example/w", 11);
+    assert_ne!(verify(&bundle, &ledger.trust()).verdict, Verdict::Valid);
+    ledger = Ledger::new();
+    ledger.registrar = secret(11);
+    assert_ne!(verify(&bundle, &ledger.trust()).verdict, Verdict::Valid);
+    let own = signer(ORIGIN, 3).verifier().to_string();
+    for other in [signer(ORIGIN, 11), signer("log.example/suyuan-test/2025", 3)] {
+        let other = Ledger::new().trust_text().replace(&own, &other.verifier().to_string());
+        assert_ne!(verify(&bundle, &other.parse().unwrap()).verdict, Verdict::Valid);
+    }
+    assert_eq!(verify(&bundle, &trust).verdict, Verdict::Valid);
+}
+
 #[test]
 fn a_line_by_a_witness_whom_nobody_named_leaves_it_open() {
     let (text, trust) = full();
