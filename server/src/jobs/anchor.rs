@@ -22,7 +22,9 @@ use crate::service::{
 const FOLLOW: Duration = Duration::from_secs(1);
 /// Between two tries where another process sends, or the chain does not answer.
 const RETRY: Duration = Duration::from_secs(5);
-/// A transaction that no block has taken for so long is sent again, paying an eighth more where gas is paid for.
+/// A transaction that no block has taken for so long is sent again as it is: a node that was killed has forgotten it.
+const SEND_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(10);
+/// And for so long, paying an eighth more where gas is paid for.
 const REPLACE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -178,19 +180,19 @@ impl<'a> Anchorer<'a> {
             rows::fail(&mut self.session, row.id, reason).await?;
             return Ok(false);
         }
-        if row.sent_at.is_none_or(|sent| Utc::now() - sent > REPLACE_AFTER) {
+        if row.sent_at.is_none_or(|sent| Utc::now() - sent > SEND_AGAIN_AFTER) {
             self.send_again(evm, row).await?;
         }
         Ok(true)
     }
 
-    /// The same bytes if they may never have left; else, where gas is paid for, the same head for an eighth more.
+    /// The same bytes at first; where gas is paid for and they were not enough, the same head for an eighth more each time.
     async fn send_again(&mut self, evm: &Evm, row: &Anchor) -> Result<(), AnchorError> {
-        if row.sent_at.is_none() || self.chain.gas_price == 0 {
+        let waited = (Utc::now() - row.created_at).num_seconds() / REPLACE_AFTER.num_seconds();
+        let rises = u32::try_from(waited.clamp(0, 16)).unwrap_or(0);
+        if rises == 0 || self.chain.gas_price == 0 {
             return self.send(evm, row).await;
         }
-        let waited = (Utc::now() - row.created_at).num_seconds() / REPLACE_AFTER.num_seconds();
-        let rises = u32::try_from(waited.clamp(1, 16)).unwrap_or(1);
         let gas_price = (0..rises).fold(self.chain.gas_price, |price, _| price + price / 8 + 1);
         let head = self.head_of(row)?;
         let Some(proof) = self.proof_from_chain(evm, &head).await? else { return Ok(()) };
