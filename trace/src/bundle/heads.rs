@@ -16,7 +16,7 @@ use crate::{
     },
     tlog::{
         checkpoint::Checkpoint,
-        note::{Note, VerifierKey},
+        note::{Algorithm, Note, VerifierKey},
         origin::Origin,
         policy::Policy,
     },
@@ -179,8 +179,11 @@ impl<'bundle> Heads<'bundle> {
                 findings.bad(Layer::Log, format!("statement {at} names a log without a verifier key"));
                 continue;
             };
-            if key.name.as_str() != new_log.origin {
-                findings.bad(Layer::Log, format!("statement {at} names a log and the key of another"));
+            if key.name.as_str() != new_log.origin || key.algorithm != Algorithm::Ed25519 {
+                findings.bad(
+                    Layer::Log,
+                    format!("statement {at} names a log and a key that cannot be that log's"),
+                );
                 continue;
             }
             let known = keys.entry(new_log.origin.clone()).or_insert_with(|| key.clone());
@@ -269,10 +272,11 @@ impl<'bundle> Heads<'bundle> {
         for Stated { at, place, new_log } in &self.new_logs {
             if self.origin(place.log) == new_log.origin {
                 links.extend(self.link_from_closed(*at, *place, new_log, findings));
-            } else if let Some(to) =
-                self.number_of(&new_log.origin).filter(|to| announced.insert((place.log, *to)))
-            {
-                // The first such statement came before the new log was opened, and with it all that is not younger.
+                continue;
+            }
+            let Some(to) = self.number_of(&new_log.origin) else { continue };
+            // The first such statement came before the new log was opened, and with it all that is not younger.
+            if announced.insert((place.log, to)) {
                 links.push(Link { from: place.log, to, before: place.index.saturating_add(1), after: 0 });
             }
         }
