@@ -367,6 +367,7 @@ impl Stack {
             ("SUYUAN_ROSTER_INTERVAL_S", "2".to_owned()),
             ("SUYUAN_CHAINS_FILE", file("chains.toml")),
             ("SUYUAN_ANCHOR_INTERVAL_S", "2".to_owned()),
+            ("SUYUAN_CONDITIONS_WINDOW_S", (6 * 3_600).to_string()),
         ];
         if let (Some(lan), Some(port)) = (&self.lan, self.options.lan_port) {
             environment.extend([

@@ -34,6 +34,7 @@ closed-fields = { $count ->
    *[other] { $count } fields closed
 }
 step-late = reported late
+step-conditions = Conditions measured
 step-epoch = Merged into a bin
 custody-derived = derived by the system
 leaf-number = entry { $index } of the log

@@ -31,6 +31,7 @@ quantity-out = 产出
 quantity-of = 数量
 closed-fields = { $count } 项未公开
 step-late = 补报
+step-conditions = 存放期间的测量
 step-epoch = 并入货位
 custody-derived = 系统推算
 leaf-number = 日志第 { $index } 条

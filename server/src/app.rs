@@ -41,6 +41,8 @@ pub struct AppState {
     /// What stands before the parties' own document numbers, with a final slash.
     pub documents: String,
     pub serial_master: zeroize::Zeroizing<[u8; 32]>,
+    /// Told after packs were taken: their strict check is due.
+    pub packs_arrived: Arc<tokio::sync::Notify>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ pub enum StartError {
     Account(#[from] AccountError),
     #[error("--head is {0}")]
     Head(&'static str),
+    #[error("the jobs ended")]
+    JobsEnded,
     #[error("the sequencer had to stop")]
     Sequencer(#[source] jobs::sequencer::SequenceError),
     #[error("the certificate or its key cannot be used: {0}")]
@@ -97,6 +101,7 @@ impl AppState {
             http,
             documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
             serial_master,
+            packs_arrived: Arc::default(),
             locales: Locales::read(&config.files.locales)?,
             profiles: Profiles::read(&config.files.profiles)?,
             store,
@@ -202,13 +207,14 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let ledger = || Arc::clone(&state.ledger);
     let witnesses = jobs::witnesses::run(ledger(), http.clone(), seconds(cadence.witness_interval_s));
     let roster = jobs::roster::run(ledger(), Arc::clone(&state.keys), seconds(cadence.roster_interval_s));
-    let strict_check = jobs::strict_check::run(state.store.clone());
+    let strict_check = jobs::strict_check::run(state.store.clone(), Arc::clone(&state.packs_arrived));
     let anchors = jobs::anchor::run(ledger(), Arc::clone(&chains), seconds(cadence.anchor_interval_s));
+    let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
     let sequencer =
         jobs::sequencer::run(ledger(), interval, jobs::sequencer::Guard { http, chains, vouched });
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        ((), (), (), ()) = async { tokio::join!(witnesses, roster, strict_check, anchors) } => StartError::Policy("the jobs ended".to_owned()),
+        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions) } => StartError::JobsEnded,
     }
 }
 

@@ -117,6 +117,9 @@ pub struct CadenceConfig {
     /// How often a roster is logged where something changed
     #[arg(long, env = "SUYUAN_ROSTER_INTERVAL_S", default_value_t = 3600)]
     pub roster_interval_s: u64,
+    /// Length of the windows whose conditions are stated on the lots that lay there
+    #[arg(long, env = "SUYUAN_CONDITIONS_WINDOW_S", default_value_t = 86_400, value_parser = clap::value_parser!(i32).range(60..=604_800))]
+    pub conditions_window_s: i32,
     /// How often the head is anchored
     #[arg(long, env = "SUYUAN_ANCHOR_INTERVAL_S", default_value_t = 600)]
     pub anchor_interval_s: u64,
@@ -175,6 +178,7 @@ impl Config {
             ("SUYUAN_CHECKPOINT_INTERVAL_MS", self.cadence.checkpoint_interval_ms.to_string()),
             ("SUYUAN_WITNESS_INTERVAL_S", self.cadence.witness_interval_s.to_string()),
             ("SUYUAN_ROSTER_INTERVAL_S", self.cadence.roster_interval_s.to_string()),
+            ("SUYUAN_CONDITIONS_WINDOW_S", self.cadence.conditions_window_s.to_string()),
             ("SUYUAN_ANCHOR_INTERVAL_S", self.cadence.anchor_interval_s.to_string()),
             ("SUYUAN_PROFILES", self.files.profiles.display().to_string()),
             ("SUYUAN_LOCALES", self.files.locales.display().to_string()),

@@ -2,6 +2,7 @@
 //! a lost head swap, which ends the process.
 
 pub mod anchor;
+pub mod conditions;
 pub mod roster;
 pub mod sequencer;
 pub mod strict_check;

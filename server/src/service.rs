@@ -7,6 +7,7 @@ pub mod capture_epcis;
 pub mod chains;
 pub mod climate;
 pub mod codes;
+pub mod conditions;
 pub mod desk;
 pub mod devices;
 pub mod disclosures;

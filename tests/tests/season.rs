@@ -211,6 +211,7 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     let mut house = House::open().await;
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
     an_unknown_code_was_never_issued(&house).await;
+    readings_are_evidence(&house).await;
     no_person_stands_in_clear_in_a_dump(&house);
     evidence_cannot_be_changed_by_the_application(&house);
     nothing_acknowledged_is_lost_when_processes_are_killed(&mut house).await;
@@ -345,6 +346,25 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut Hous
     house.stack.gateway.as_mut().unwrap().kill().unwrap();
     house.stack.start_gateway().await.unwrap();
     fsck(&house.stack);
+}
+
+/// What an instrument sent is evidence for the ticket made from it, and a window's readings for the lot that lay there.
+async fn readings_are_evidence(house: &House) {
+    let evidence = |step: &str| -> u32 {
+        let of = format!(
+            "select count(distinct r.entry) from record r join record_ref f using (entry) where f.rel = 'evidence' and r.step = '{step}'"
+        );
+        ask(&house.stack, &of).trim().parse().unwrap()
+    };
+    assert!(
+        evidence("weigh") > 0 && evidence("lab") > 0,
+        "no ticket names the pack that its figures came from"
+    );
+    let until = Instant::now() + Duration::from_secs(30);
+    while evidence("conditions") == 0 {
+        assert!(Instant::now() < until, "no lot has the conditions that it lay in");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The season names its steps: played again, it is answered with the same records.

@@ -1,9 +1,9 @@
 //! The strict check of packs whose batch passed: only what holds here becomes a leaf. It may lag, and catches up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use store::Store;
-
+use tokio::sync::Notify;
 use trace::causes::Causes;
 
 use crate::service::intake;
@@ -12,8 +12,8 @@ use crate::service::intake;
 const IDLE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Runs for as long as the process does.
-pub async fn run(store: Store) {
+/// Runs for as long as the process does; `arrived` saves the wait where this server took the packs itself.
+pub async fn run(store: Store, arrived: Arc<Notify>) {
     loop {
         let pause = match intake::check_strictly(&store).await {
             Ok(0) => IDLE,
@@ -23,6 +23,7 @@ pub async fn run(store: Store) {
                 RETRY
             }
         };
-        tokio::time::sleep(pause).await;
+        // Woken or not, it looks.
+        drop(tokio::time::timeout(pause, arrived.notified()).await);
     }
 }

@@ -95,6 +95,8 @@ pub struct Request<'a> {
     pub profile: &'a Profile,
     pub step: &'a Step,
     pub jti: Uuid,
+    /// Entries of the packs whose readings stand in what was submitted.
+    pub evidence: &'a [Hash],
 }
 
 impl Capture<'_> {
@@ -130,14 +132,17 @@ impl Capture<'_> {
         built: &Built,
         now: DateTime<Utc>,
     ) -> Result<Hash, CaptureError> {
-        let Request { party, profile, step, jti, account } = request;
+        let Request { party, profile, step, jti, account, evidence } = request;
         let signer = self.keys.signer_of(conn, party.id).await?;
         let place = facts.place(&built.effect).ok_or_else(|| Refusal::new("place", "no-place"))?;
         let (person, data_key) = self.person_of(conn, party, facts).await?;
         let body = event_body(built.event.clone());
         let stated = NewRecord {
             seen: newest_seen(conn).await?,
-            refs: answered(&built.effect, facts),
+            refs: answered(&built.effect, facts)
+                .into_iter()
+                .chain(evidence.iter().map(|leaf| Ref { rel: Rel::Evidence, leaf: *leaf }))
+                .collect(),
             act: account.map(|account| json!({"account": account})),
             conceal: &built.conceal,
             decoys: built.decoys,
@@ -207,7 +212,7 @@ fn grade(step: &Step, values: &Values, event: &Json) -> &'static str {
     if documents.is_some_and(|documents| !documents.is_empty()) { "documented" } else { "self" }
 }
 
-fn local_offset() -> FixedOffset {
+pub fn local_offset() -> FixedOffset {
     FixedOffset::east_opt(LOCAL_OFFSET_SECONDS)
         .unwrap_or_else(|| FixedOffset::east_opt(0).unwrap_or(Utc::now().fixed_offset().timezone()))
 }

@@ -1,6 +1,6 @@
 //! A member's working day: what is on hand, what is on its way here, what was recorded, and what a form can offer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{
@@ -8,12 +8,16 @@ use store::{
     consignment::{self, Consignment, Line},
     device,
     lot::{self, Holding, Lot},
+    pack::{self, PackKey},
     party::{self, Party, Place},
     quota::{self, Quota},
     reading,
     record::{self, Record},
 };
-use trace::profile::{Field, Kind, Profile, Step};
+use trace::{
+    hash::Hash,
+    profile::{Field, Kind, Profile, Step},
+};
 
 use crate::service::story;
 
@@ -160,27 +164,31 @@ pub async fn receipt(
     Ok(Some((record, lots, leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index }))))
 }
 
-/// What an instrument of the party sent for a field, not longer than [`INSTRUMENT_MINUTES`] ago.
+/// What an instrument of the party sent for a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub value: String,
     /// Digital Link of the device, (8004).
     pub device: String,
+    /// Entry of the pack that carried it.
+    pub entry: Hash,
 }
 
 /// A vehicle does not stand on a scale for longer.
 const INSTRUMENT_MINUTES: i64 = 30;
+/// Readings that one form looks at.
+const READINGS_MAX: i64 = 1_000;
 /// GS1 General Specifications §3.9.4: characters of a GIAI.
 const GIAI_CHARACTERS_MAX: usize = 30;
 
-/// Field → the newest reading of the party's instrument for it. Only this makes a value an instrument's, never what a
-/// client says of itself.
+/// Field → what the party's instruments sent for it in the [`INSTRUMENT_MINUTES`] up to `at`, newest first. Only this makes
+/// a value an instrument's, never what a client says of itself.
 pub async fn instruments(
     store: &Store,
     party: &Party,
     step: &Step,
-    now: DateTime<Utc>,
-) -> Result<BTreeMap<String, Sent>, StoreError> {
+    at: DateTime<Utc>,
+) -> Result<BTreeMap<String, Vec<Sent>>, StoreError> {
     let wanted: Vec<(&Field, &str, &str)> = step
         .fields
         .iter()
@@ -195,22 +203,27 @@ pub async fn instruments(
     let mut conn = store.connection().await?;
     let devices = device::of_parties(&mut conn, std::slice::from_ref(&party.slug)).await?;
     let ids: Vec<i64> = devices.iter().map(|(_, device)| device.id).collect();
-    let since = now - TimeDelta::minutes(INSTRUMENT_MINUTES);
-    let mut readings = reading::latest(&mut conn, &ids, since).await?;
-    readings.sort_by_key(|reading| std::cmp::Reverse(reading.at));
-    let sent = |(field, kind, metric): (&Field, &str, &str)| {
-        readings.iter().find_map(|reading| {
-            let (_, device) = devices.iter().find(|(_, device)| device.id == reading.device_id)?;
-            let last = reading.name.rsplit(['/', '.', ':']).next()?;
+    let from = at - TimeDelta::minutes(INSTRUMENT_MINUTES);
+    let readings = reading::within(&mut conn, &ids, from, at, READINGS_MAX).await?;
+    let key = |reading: &reading::Reading| PackKey { device_id: reading.device_id, cti: reading.cti.clone() };
+    let keys: BTreeSet<(i64, Vec<u8>)> =
+        readings.iter().map(|reading| (reading.device_id, reading.cti.clone())).collect();
+    let keys: Vec<PackKey> = keys.into_iter().map(|(device_id, cti)| PackKey { device_id, cti }).collect();
+    // Evidence is what will stand in the log: a pack whose strict check is still due fills nothing in.
+    let entries: HashMap<PackKey, Vec<u8>> = pack::leaves(&mut conn, &keys).await?.into_iter().collect();
+    let mut sent: BTreeMap<String, Vec<Sent>> = BTreeMap::new();
+    for (field, kind, metric) in wanted {
+        for reading in &readings {
+            let device = devices.iter().find(|(_, device)| device.id == reading.device_id);
+            let entry = entries.get(&key(reading)).and_then(|entry| Hash::from_slice(entry));
+            let (Some((_, device)), Some(entry)) = (device, entry) else { continue };
             let asset = format!("{prefix}{}", device.name);
-            (device.kind == kind && last == metric && asset.len() <= GIAI_CHARACTERS_MAX).then(|| {
-                let sent = Sent {
-                    value: reading.value.to_string(),
-                    device: format!("https://id.gs1.org/8004/{asset}"),
-                };
-                (field.id.clone(), sent)
-            })
-        })
-    };
-    Ok(wanted.into_iter().filter_map(sent).collect())
+            let is_its = device.kind == kind && reading.name.rsplit(['/', '.', ':']).next() == Some(metric);
+            if is_its && asset.len() <= GIAI_CHARACTERS_MAX {
+                let (value, device) = (reading.value.to_string(), format!("https://id.gs1.org/8004/{asset}"));
+                sent.entry(field.id.clone()).or_default().push(Sent { value, device, entry });
+            }
+        }
+    }
+    Ok(sent)
 }

@@ -62,6 +62,7 @@ async fn take(
     })?;
     let pen = state.config.identifiers.pen;
     let outcomes = intake::take(&state.store, &state.profiles, pen, &items, Utc::now()).await?;
+    state.packs_arrived.notify_one();
     Ok(HttpResponse::Ok().content_type("application/cbor").body(write_outcomes(&outcomes)))
 }
 

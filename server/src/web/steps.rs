@@ -1,17 +1,21 @@
 //! REST of the working day: the same steps and field names as the forms.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json, Path, ServiceConfig, post},
 };
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
+use trace::{hash::Hash, profile::form::AT};
 use uuid::Uuid;
 
 use crate::{
     service::{
         account::Member,
         capture::{Capture, CaptureError, Receipt, Request},
-        desk,
+        desk::{self, Sent},
     },
     web::{AppState, WebError, caller::SignedIn, error::FieldError},
 };
@@ -78,31 +82,42 @@ pub async fn take(
         documents: &state.documents,
         serial_master: &state.serial_master,
     };
-    let submitted = with_instruments(state, member, step, submitted).await?;
-    let request = Request { party: &member.party, account: Some(member.account_id), profile, step, jti };
+    let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
+    let request = Request {
+        party: &member.party,
+        account: Some(member.account_id),
+        profile,
+        step,
+        jti,
+        evidence: &evidence,
+    };
     capture.take(request, &submitted).await
 }
 
-/// Says of a value that an instrument sent it exactly where one did; what a client claims of itself is dropped, because
-/// the grade of the statement follows from it.
+/// Says of a value that an instrument sent it exactly where one did, and in which packs; what a client claims of itself is
+/// dropped, because the grade of the statement follows from it.
 async fn with_instruments(
     state: &AppState,
     member: &Member,
     step: &trace::profile::Step,
     submitted: &[(String, String)],
-) -> Result<Vec<(String, String)>, CaptureError> {
-    let sent = desk::instruments(&state.store, &member.party, step, chrono::Utc::now()).await?;
+) -> Result<(Vec<(String, String)>, Vec<Hash>), CaptureError> {
+    let at = submitted.iter().find(|(name, _)| name == AT).map(|(_, text)| text.as_str());
+    // Where the form has no such time it will be refused; until then it is now.
+    let at = at.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let at = at.map_or_else(Utc::now, |at| at.with_timezone(&Utc));
+    let sent = desk::instruments(&state.store, &member.party, step, at).await?;
     let mut pairs: Vec<(String, String)> =
         submitted.iter().filter(|(name, _)| !name.ends_with("@device")).cloned().collect();
-    let from_instruments: Vec<(String, String)> = pairs
+    let from_instruments: BTreeMap<&String, &Sent> = submitted
         .iter()
         .filter_map(|(name, value)| {
-            let sent = sent.get(name).filter(|sent| sent.value == value.trim())?;
-            Some((format!("{name}@device"), sent.device.clone()))
+            Some((name, sent.get(name)?.iter().find(|sent| sent.value == value.trim())?))
         })
         .collect();
-    pairs.extend(from_instruments);
-    Ok(pairs)
+    let evidence: BTreeSet<Hash> = from_instruments.values().map(|sent| sent.entry).collect();
+    pairs.extend(from_instruments.iter().map(|(name, sent)| (format!("{name}@device"), sent.device.clone())));
+    Ok((pairs, evidence.into_iter().collect()))
 }
 
 /// A JSON object as the pairs of a form: `{"portions": {"<lot>": 5}}` is `portions:<lot>=5`.

@@ -155,7 +155,8 @@ pub async fn form_page(
     let sent = desk::instruments(&state.store, &member.party, step, chrono::Utc::now()).await?;
     let mut typed = typed.to_vec();
     typed.retain(|(name, _)| !name.ends_with("@device"));
-    for (field, sent) in sent {
+    for (field, sent) in sent.into_iter().filter_map(|(field, sent)| Some((field, sent.into_iter().next()?)))
+    {
         let given = typed.iter().find(|(name, _)| *name == field).map(|(_, value)| value.trim().to_owned());
         if given.is_none() {
             typed.push((field.clone(), sent.value.clone()));

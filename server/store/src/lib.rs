@@ -7,6 +7,7 @@ pub mod account;
 pub mod alert;
 pub mod anchor;
 pub mod code;
+pub mod condition;
 mod connection;
 pub mod consignment;
 pub mod dead_letter;

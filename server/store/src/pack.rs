@@ -89,6 +89,25 @@ pub async fn entries(conn: &mut Connection, keys: &[PackKey]) -> Result<Vec<(Pac
     Ok(known.into_iter().map(keyed).collect())
 }
 
+/// The entries of those of `keys` that passed their strict check: they stand in a log, or wait for it.
+pub async fn leaves(conn: &mut Connection, keys: &[PackKey]) -> Result<Vec<(PackKey, Vec<u8>)>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known: Vec<Known> = diesel::sql_query(
+        "select device_id, cti, entry from pack p
+        where (device_id, cti) in (select * from unnest($1, $2))
+            and (exists (select from entry e where e.hash = p.entry)
+                or exists (select from pending q where q.entry = p.entry))",
+    )
+    .bind::<Array<BigInt>, _>(keys.iter().map(|key| key.device_id).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(keys.iter().map(|key| key.cti.as_slice()).collect::<Vec<_>>())
+    .load(conn)
+    .await?;
+    let keyed = |row: Known| (PackKey { device_id: row.device_id, cti: row.cti }, row.entry);
+    Ok(known.into_iter().map(keyed).collect())
+}
+
 /// Queues the strict check of packs that were written in this transaction.
 pub async fn queue_strict_checks(conn: &mut Connection, keys: &[PackKey]) -> Result<(), StoreError> {
     diesel::sql_query("insert into strict_check (device_id, cti) select * from unnest($1, $2)")

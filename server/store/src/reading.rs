@@ -86,6 +86,26 @@ pub async fn latest(
     .await?)
 }
 
+/// The readings of these devices from `from` to `to`, both included, newest first.
+pub async fn within(
+    conn: &mut Connection,
+    devices: &[i64],
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Reading>, StoreError> {
+    Ok(diesel::sql_query(
+        "select device_id, at, name, unit, value, cti from reading
+        where device_id = any($1) and at >= $2 and at <= $3 order by at desc, device_id, name limit $4",
+    )
+    .bind::<Array<BigInt>, _>(devices)
+    .bind::<Timestamptz, _>(from)
+    .bind::<Timestamptz, _>(to)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
 /// Minimum, mean and maximum per bucket of the readings whose name ends in `metric`; empty stretches have no bucket,
 /// because a gap is data.
 pub async fn buckets(

@@ -1,0 +1,34 @@
+//! States the conditions of every window that has closed, on the lots that lay there.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use trace::causes::Causes;
+
+use crate::{app::AppState, service::conditions};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How far back the first look goes, for packs that came while nobody looked.
+const FIRST_LOOK: TimeDelta = TimeDelta::days(3);
+/// Packs wait for their leaves at most so long; later ones are found by the next start.
+const LEAF_WAIT: TimeDelta = TimeDelta::hours(1);
+
+/// Runs for as long as the process does; `window_s` is the length of a window in seconds.
+pub async fn run(state: Arc<AppState>, window_s: i32) {
+    let mut since = Utc::now() - FIRST_LOOK;
+    loop {
+        // Whoever leads the log states: two servers would only lose to each other's jti.
+        if state.ledger.halt().is_none() {
+            let now = Utc::now();
+            let (store, keys, profiles) = (&state.store, &state.keys, &state.profiles);
+            match conditions::summarise(store, keys, profiles, window_s, since, now).await {
+                Ok(_) => since = now - TimeDelta::seconds(window_s.into()) - LEAF_WAIT,
+                Err(error) => {
+                    tracing::error!(error = %Causes(&error), "no conditions were stated");
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

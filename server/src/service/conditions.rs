@@ -1,0 +1,196 @@
+//! A window's conditions on the lots that lay there: one `sensor_reporting` record, derived from the packs, with the RFC 6962
+//! root over them (`domain.md` §1). What was not measured is said by its coverage, never interpolated.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use store::{
+    Connection, Store, StoreError,
+    condition::{self, Carried, Measured, PARTS, Summary},
+    device::{self, Device},
+    lot, party, record,
+};
+use trace::{
+    hash::{Hash, sha256_of},
+    merkle,
+    profile::{Profile, derived},
+    quantity::Decimal,
+    record::{Ref, Rel},
+};
+use uuid::Uuid;
+
+use super::{
+    keys::{Keys, KeysError, statements::operator},
+    profiles::Profiles,
+    records::{Kind, NewRecord, event_body, newest_seen},
+};
+
+/// Windows in one round.
+const WINDOWS_MAX: i64 = 200;
+/// Packs that a record names one by one, so that its bundle carries them; of more, the root speaks.
+const NAMED_PACKS_MAX: usize = 8;
+/// Decimal places of a summary: finer than the instruments.
+const PLACES: usize = 3;
+
+/// Summarises every closed window of packs committed since `since` that is not summarised yet; how many were. `window_s` is in
+/// seconds.
+pub async fn summarise(
+    store: &Store,
+    keys: &Keys,
+    profiles: &Profiles,
+    window_s: i32,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<usize, KeysError> {
+    let mut conn = store.connection().await?;
+    let due = condition::measured(&mut conn, window_s, since, now, WINDOWS_MAX).await?;
+    drop(conn);
+    let mut made = 0;
+    for measured in due {
+        let mut transaction = store.begin().await?;
+        let window = Window::of(&measured, window_s);
+        if state(&mut transaction, keys, profiles, &window, now).await? {
+            transaction.commit().await?;
+            made += 1;
+        }
+    }
+    Ok(made)
+}
+
+/// A place and a stretch of time, and the one name that its summary can have.
+struct Window {
+    place_id: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    jti: Uuid,
+}
+
+impl Window {
+    fn of(measured: &Measured, window_s: i32) -> Self {
+        let Measured { place_id, start } = *measured;
+        let end = start + TimeDelta::seconds(window_s.into());
+        // A UUIDv7 of the window's end: stating it again is stating the same record.
+        let seed = sha256_of(&[
+            b"suyuan-conditions/1",
+            &place_id.to_be_bytes(),
+            &start.timestamp().to_be_bytes(),
+            &window_s.to_be_bytes(),
+        ]);
+        let mut random = [0; 10];
+        random.copy_from_slice(seed.0.first_chunk::<10>().unwrap_or(&[0; 10]));
+        let millis = u64::try_from(end.timestamp_millis()).unwrap_or_default();
+        let jti = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        Self { place_id, start, end, jti }
+    }
+}
+
+/// `false` where nothing is to be stated (yet): it was stated, a pack is not logged yet, or no lot lay there.
+async fn state(
+    conn: &mut Connection,
+    keys: &Keys,
+    profiles: &Profiles,
+    window: &Window,
+    now: DateTime<Utc>,
+) -> Result<bool, KeysError> {
+    if record::by_jti(conn, window.jti).await?.is_some() {
+        return Ok(false);
+    }
+    let lots = condition::lots(conn, window.place_id, window.start, window.end).await?;
+    let packs = condition::packs(conn, window.place_id, window.start, window.end).await?;
+    if lots.is_empty() || packs.iter().any(|pack| pack.index.is_none()) {
+        return Ok(false);
+    }
+    let devices = device::at_place(conn, window.place_id).await?;
+    let summaries = condition::summaries(conn, window.place_id, window.start, window.end).await?;
+    let Some(profile) = devices.iter().find_map(|device| profiles.by_id(&device.profile)) else {
+        return Ok(false);
+    };
+    let windows: Vec<derived::Window<'_>> = summaries
+        .iter()
+        .filter_map(|summary| element(profile, &devices, &packs, summary, window).transpose())
+        .collect::<Result<_, StoreError>>()?;
+    let place = party::place_by_id(conn, window.place_id).await?;
+    let names = lot::by_ids(conn, &lots).await?;
+    let names: Vec<&str> = names.iter().map(|lot| lot.uri.as_str()).collect();
+    let Some(event) = derived::sensor_summary(window.jti, &place.uri, &names, &windows) else {
+        return Ok(false);
+    };
+    let operator = operator(conn).await?;
+    let stated = NewRecord {
+        kind: Kind::Derived,
+        seen: newest_seen(conn).await?,
+        refs: named(&packs)?,
+        step: Some("conditions".to_owned()),
+        grade: "device",
+        place_id: Some(place.id),
+        ..NewRecord::new(
+            &operator,
+            keys.derivation(),
+            window.jti,
+            profile.reference(),
+            event_body(event),
+            now,
+        )
+    };
+    let written = stated.write(conn, keys).await?;
+    for lot in lots {
+        record::insert_lot_part(conn, written.entry.as_bytes(), lot, "observed", None).await?;
+    }
+    Ok(true)
+}
+
+/// `None` for what the profile has no metric for: a battery, a signal strength.
+fn element<'a>(
+    profile: &'a Profile,
+    devices: &'a [Device],
+    packs: &[Carried],
+    summary: &Summary,
+    window: &Window,
+) -> Result<Option<derived::Window<'a>>, StoreError> {
+    let metric = profile.metric(&summary.metric);
+    let device = devices.iter().find(|device| device.id == summary.device_id);
+    let (Some(metric), Some(device)) = (metric, device) else { return Ok(None) };
+    let leaves: Vec<Hash> = packs
+        .iter()
+        .filter(|pack| pack.device_id == summary.device_id)
+        .map(|pack| Hash::from_slice(&pack.entry).map(|entry| merkle::leaf_hash(&entry)))
+        .collect::<Option<_>>()
+        .ok_or(StoreError::Corrupt("a pack's entry"))?;
+    let over = profile.thresholds().iter().any(|threshold| {
+        threshold.metric == summary.metric
+            && (threshold.devices.is_empty() || threshold.devices.contains(&device.kind))
+            && (threshold.over.is_some_and(|over| summary.max > over)
+                || threshold.under.is_some_and(|under| summary.min < under))
+    });
+    let local = |at: DateTime<Utc>| at.with_timezone(&super::capture::local_offset());
+    Ok(Some(derived::Window {
+        metric,
+        device: None,
+        start: local(window.start),
+        end: local(window.end),
+        min: rounded(summary.min)?,
+        max: rounded(summary.max)?,
+        mean: rounded(summary.mean)?,
+        s_dev: rounded(summary.s_dev)?,
+        percentile: Some((rounded(95.0)?, rounded(summary.p95)?)),
+        packs_root: merkle::root(&leaves),
+        packs: u64::try_from(leaves.len()).unwrap_or(u64::MAX),
+        coverage: rounded(f64::from(i32::try_from(summary.parts.min(PARTS)).unwrap_or_default()) / 24.0)?,
+        alarm: over,
+    }))
+}
+
+fn named(packs: &[Carried]) -> Result<Vec<Ref>, StoreError> {
+    if packs.len() > NAMED_PACKS_MAX {
+        return Ok(Vec::new());
+    }
+    let evidence =
+        |pack: &Carried| Hash::from_slice(&pack.entry).map(|leaf| Ref { rel: Rel::Evidence, leaf });
+    packs.iter().map(evidence).collect::<Option<_>>().ok_or(StoreError::Corrupt("a pack's entry"))
+}
+
+/// An exact decimal without trailing zeros.
+fn rounded(value: f64) -> Result<Decimal, StoreError> {
+    let text = format!("{value:.PLACES$}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    let text = if text == "-0" { "0" } else { text };
+    text.parse().map_err(|_| StoreError::Corrupt("a reading's summary"))
+}
