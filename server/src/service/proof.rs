@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use store::{Connection, StoreError, record::Record as Row};
 use story::Story;
-use trace::{bundle::Bundle, keys::KeyError, tlog::proof::TlogProof};
+use trace::{
+    bundle::{BUNDLE_BYTES_MAX, Bundle, ITEMS_MAX},
+    keys::KeyError,
+    tlog::proof::TlogProof,
+};
 use uuid::Uuid;
 
 use crate::service::{
@@ -130,7 +134,12 @@ pub async fn of_records(
     story.add_packs(conn, &records).await?;
     story.add_keys(conn).await?;
     let disclosed = disclosures_for(conn, keys, &records, reader).await?;
-    story.into_bundle(conn, disclosed).await
+    let bundle = story.into_bundle(conn, disclosed).await?;
+    // No reader parses more.
+    if bundle.items.len() > ITEMS_MAX || bundle.to_string().len() > BUNDLE_BYTES_MAX {
+        return Err(ProofError::TooMany);
+    }
+    Ok(bundle)
 }
 
 /// A reader who is shown a record is shown what corrects it, as soon as witnesses have seen that, too.
