@@ -11,11 +11,16 @@ use serde_json::Value;
 use trace::{
     bundle::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdict},
     hash::Hash,
-    pack::senml::{self, Reading},
+    pack::{
+        device::split_base_name,
+        senml::{self, Reading},
+    },
 };
 
 /// Statements that are listed; the layers speak of all.
 const LISTED_MAX: usize = 200;
+/// Quantities of one pack that are told.
+const RANGES_MAX: usize = 4;
 
 pub fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for checked in &report.layers {
@@ -103,26 +108,44 @@ fn summary(content: &Content) -> Option<String> {
     }
 }
 
-/// `60 readings; …weight 6180 to 6220 kg`, by name; texts, truth values and data are counted only.
+/// `60 readings of urn:dev:org:32473-mill:scale1 at …: weight 6180 to 6220 kg`. Texts, truth values and data are only counted.
 fn summary_of_pack(readings: &[Reading]) -> String {
     let mut ranges: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
+    let mut device = "";
     for reading in readings {
+        let (of, name) = split_base_name(&reading.name);
+        device = of;
         let Some(senml::Value::Number(number)) = &reading.value else { continue };
         let value = number.as_f64();
-        let key = (reading.name.as_str(), reading.unit.as_deref().unwrap_or_default());
-        let (least, most) = ranges.entry(key).or_insert((value, value));
+        let unit = reading.unit.as_deref().unwrap_or_default();
+        let (least, most) = ranges.entry((name, unit)).or_insert((value, value));
         *least = least.min(value);
         *most = most.max(value);
     }
-    let ranges = ranges.into_iter().map(|((name, unit), (least, most))| {
-        if least < most {
-            format!("; {name} {least} to {most} {unit}")
-        } else {
-            format!("; {name} {least} {unit}")
-        }
-    });
-    let ranges: String = ranges.collect();
-    format!("{} readings{}", readings.len(), ranges.trim_end())
+    let told: Vec<String> = ranges
+        .iter()
+        .take(RANGES_MAX)
+        .map(|((name, unit), (least, most))| {
+            let value = if least < most { format!("{least} to {most}") } else { least.to_string() };
+            format!("{name} {value} {unit}")
+        })
+        .collect();
+    let more = ranges.len().saturating_sub(RANGES_MAX);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("{} readings of {device}{}: {}{more}", readings.len(), measured(readings), told.join(", "))
+}
+
+/// The device's own clock; a relative time is none.
+fn measured(readings: &[Reading]) -> String {
+    let seconds = |reading: &Reading| u64::try_from(reading.time_us / 1_000_000).ok().map(moment);
+    let times = readings.iter().filter(|reading| reading.is_absolute());
+    let first = times.clone().min_by_key(|reading| reading.time_us).and_then(seconds);
+    let last = times.max_by_key(|reading| reading.time_us).and_then(seconds);
+    match (first, last) {
+        (Some(first), Some(last)) if first == last => format!(" at {first}"),
+        (Some(first), Some(last)) => format!(" from {first} to {last}"),
+        _ => String::new(),
+    }
 }
 
 fn interval(made: Interval) -> String {

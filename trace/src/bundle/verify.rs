@@ -16,6 +16,7 @@ use crate::{
     keys::Kid,
     pack::{
         Frame,
+        device::split_base_name,
         senml::{self, Reading},
     },
     record::{Record, statement::Statement},
@@ -130,11 +131,9 @@ fn check_unique(statements: &[Option<Checkable>], findings: &mut Findings) {
     }
 }
 
-/// `urn:dev:org:{PEN}-{party}:{device}` of a pack's first reading: that all are of one device is checked with its key.
+/// Of a pack's first reading: that all are of one device is checked with its key.
 fn device_of(readings: &[Reading]) -> &str {
-    let name = readings.first().map(|reading| reading.name.as_str()).unwrap_or_default();
-    let end = name.match_indices(':').nth(4).map_or(name.len(), |(at, _)| at);
-    name.get(..end).unwrap_or(name)
+    readings.first().map(|reading| split_base_name(&reading.name).0).unwrap_or_default()
 }
 
 fn check_record(signed: &str, disclosures: &[String], item: &Item) -> Result<(Kid, Body), String> {

@@ -65,6 +65,12 @@ pub fn party_base_name(pen: u32, party: &str) -> String {
     format!("urn:dev:org:{pen}-{party}:")
 }
 
+/// `urn:dev:org:{PEN}-{party}:{device}` and what stands after the colon; nothing and the name where it is not so long.
+pub fn split_base_name(name: &str) -> (&str, &str) {
+    let end = name.match_indices(':').nth(4).map(|(at, _)| at);
+    end.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?))).unwrap_or(("", name))
+}
+
 /// Whose readings a pack key signs, as the base name of its enrolment says.
 ///
 /// `urn:dev:org:{PEN}-{party}:{device}:` for a device's own key, `urn:dev:org:{PEN}-{party}:` for a party's gateway, and
@@ -181,6 +187,8 @@ mod tests {
         assert_eq!(base_name, "urn:dev:org:32473-mill.1:scale1:");
         assert_eq!(DeviceName::of_base_name(32473, &format!("{base_name}weight")), Ok(device.clone()));
         assert_eq!(device.up().to_string().parse(), Ok(device.up()));
+        assert_eq!(split_base_name(&format!("{base_name}p1:x")), ("urn:dev:org:32473-mill.1:scale1", "p1:x"));
+        assert_eq!(split_base_name("urn:dev:mac:1"), ("", "urn:dev:mac:1"));
         assert_eq!("suyuan/v1/mill.1/scale1/receipt".parse(), Ok(device.receipt()));
         assert_eq!(device.to_string().parse(), Ok(device));
     }
