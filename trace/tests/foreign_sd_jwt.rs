@@ -1,4 +1,4 @@
-//! A verifier that nobody here wrote (PyPI `sd-jwt`) reads our records.
+//! Nobody here wrote PyPI `sd-jwt`: it reads our records, and we open what it issues.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,9 +10,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use trace::{
-    b64,
+    b64, json as strict,
     keys::SecretKey,
-    record::{Body, Claims, Conceal, Draft, Visibility, issue, presentation},
+    record::{Body, Claims, Conceal, Draft, Visibility, issue, presentation, sd},
 };
 use uuid::Uuid;
 
@@ -63,4 +63,56 @@ fn a_foreign_verifier_opens_what_we_sign() {
     opened["event"].as_object_mut().unwrap().shift_remove("@context");
     assert_eq!(opened["event"], event);
     assert_eq!(opened["act"]["sub"], "clerk");
+}
+
+/// Issues claims whose names, or elements' only name, start with `~`: those are concealed. Prints the payload, the disclosures,
+/// and what its own verifier reads with all of them and with none.
+const ISSUER: &str = r#"
+import base64, json, sys
+from jwcrypto.jwk import JWK
+from sd_jwt.common import SDObj
+from sd_jwt.issuer import SDJWTIssuer
+from sd_jwt.verifier import SDJWTVerifier
+def marked(value):
+    if isinstance(value, dict):
+        return {SDObj(name[1:]) if name.startswith("~") else name: marked(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [SDObj(marked(e["~"])) if isinstance(e, dict) and "~" in e else marked(e) for e in value]
+    return value
+key = JWK.generate(kty="EC", crv="P-256")
+issued = SDJWTIssuer(marked(json.loads(sys.argv[1])), key, add_decoy_claims=True).sd_jwt_issuance
+jwt, *disclosures, _ = issued.split("~")
+payload = jwt.split(".")[1]
+read = lambda text: SDJWTVerifier(text, lambda issuer, header: key).get_verified_payload()
+print(json.dumps({"payload": base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode(),
+    "disclosures": disclosures, "all": read(issued), "none": read(jwt + "~")}))
+"#;
+
+/// The shapes of RFC 9901's appendix A: flat, structured and recursive addresses, elements of arrays, arrays in arrays.
+#[test]
+fn we_open_what_a_foreign_issuer_concealed() {
+    let Ok(python) = std::env::var("SD_JWT_PYTHON") else {
+        eprintln!("SKIPPED: SD_JWT_PYTHON is not set (a Python with the package sd-jwt)");
+        return;
+    };
+    let address = json!({"street_address": "Schulstr. 12", "locality": "Schulpforta", "country": "DE"});
+    let closed = json!({"~street_address": "Schulstr. 12", "~locality": "Schulpforta", "country": "DE"});
+    for claims in [
+        json!({"sub": "a", "~address": address}),
+        json!({"sub": "a", "address": closed}),
+        json!({"sub": "a", "~address": closed}),
+        json!({"~nationalities": ["DE", {"~": "US"}, {"~": {"~code": "FR", "since": 1990}}]}),
+        json!({"rows": [[{"~": 1}, 2], {"~": [3, {"~": 4}]}], "~empty": [], "~null": null, "~flag": false}),
+        json!({"~姓名": "韦阿强", "~quote": "\"\\/\u{2028}", "~number": 6.25, "~big": 123_456_789_012_345_i64}),
+    ] {
+        let run = Command::new(&python).args(["-c", ISSUER, &claims.to_string()]).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let issued: Value = serde_json::from_slice(&run.stdout).unwrap();
+        let payload = strict::parse(issued["payload"].as_str().unwrap().as_bytes()).unwrap();
+        let disclosures: Vec<&str> =
+            issued["disclosures"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        assert!(!disclosures.is_empty());
+        assert_eq!(sd::process(&payload, &disclosures).unwrap(), issued["all"], "{claims}");
+        assert_eq!(sd::process(&payload, &[]).unwrap(), issued["none"], "{claims}");
+    }
 }
