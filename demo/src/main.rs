@@ -133,7 +133,12 @@ async fn play(cli: Cli) -> Result<Stack, Box<dyn std::error::Error>> {
     confirmed(&stack, &report).await?;
     anchored(&stack).await?;
     let description = describe(&stack, &report).await?;
-    std::fs::write(stack.file("demo.json"), serde_json::to_string_pretty(&description)?)?;
+    // It names passwords: the file is its owner's alone.
+    let file = stack.file("demo.json");
+    if file.exists() {
+        std::fs::remove_file(&file)?;
+    }
+    stack::write_private(&file, &serde_json::to_string_pretty(&description)?)?;
     print_table(&stack, &report)?;
     if let Some(lan) = &stack.lan {
         let port = lan::hand_out_port(cli.lan_port);

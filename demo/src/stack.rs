@@ -578,7 +578,7 @@ fn make_private_directory(path: &Path) -> Result<(), StackError> {
 }
 
 /// Writes a new file that only its owner may read.
-pub(crate) fn write_private(path: &Path, line: &str) -> io::Result<()> {
+pub fn write_private(path: &Path, line: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{line}")
 }
