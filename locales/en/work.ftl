@@ -62,6 +62,7 @@ alert-raised = Raised
 alert-acknowledge = I have seen this
 alert-seen = Somebody has seen this
 chart-title = Storage conditions
+chart-logged = Summaries of these readings stand in the log:
 chart-sentence = { $metric } at { $place }: { $min } to { $max }, { $count } readings from { $from } to { $to }.
 unit-celsius = °C
 unit-relative-humidity = %RH

@@ -62,6 +62,7 @@ alert-raised = 发生
 alert-acknowledge = 我已知悉
 alert-seen = 已有人知悉
 chart-title = 环境记录
+chart-logged = 这些测量的摘要已写入日志：
 chart-sentence = { $place }的{ $metric }：最低 { $min }，最高 { $max }；{ $from }至{ $to }，共 { $count } 次读数。
 unit-celsius = ℃
 unit-relative-humidity = %RH

@@ -18,7 +18,7 @@ use trace::{
     profile::{
         Effect, Profile, Refusal, Step,
         build::{self, Built},
-        form::{self, Values},
+        form,
     },
     record::{Ref, Rel},
 };
@@ -95,8 +95,16 @@ pub struct Request<'a> {
     pub profile: &'a Profile,
     pub step: &'a Step,
     pub jti: Uuid,
-    /// Entries of the packs whose readings stand in what was submitted.
-    pub evidence: &'a [Hash],
+    /// The packs whose readings stand in what was submitted.
+    pub evidence: &'a [Evidence],
+}
+
+/// A pack that a figure was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Evidence {
+    pub entry: Hash,
+    /// Whether the device itself signed it, and not a gateway for it.
+    pub by_device: bool,
 }
 
 impl Capture<'_> {
@@ -118,7 +126,7 @@ impl Capture<'_> {
         let values = form::parse(profile, step, submitted).map_err(CaptureError::Refused)?;
         let facts = self.facts(&mut transaction, request, &values, now).await?;
         let built = build::build(profile, step, &values, &facts.context).map_err(CaptureError::Refused)?;
-        let entry = self.write(&mut transaction, request, &values, &facts, &built, now).await?;
+        let entry = self.write(&mut transaction, request, &facts, &built, now).await?;
         transaction.commit().await?;
         Ok(Receipt { jti, entry, fresh: true, warnings: built.warnings })
     }
@@ -127,7 +135,6 @@ impl Capture<'_> {
         &self,
         conn: &mut Connection,
         request: Request<'_>,
-        values: &Values,
         facts: &Facts,
         built: &Built,
         now: DateTime<Utc>,
@@ -141,14 +148,14 @@ impl Capture<'_> {
             seen: newest_seen(conn).await?,
             refs: answered(&built.effect, facts)
                 .into_iter()
-                .chain(evidence.iter().map(|leaf| Ref { rel: Rel::Evidence, leaf: *leaf }))
+                .chain(evidence.iter().map(|pack| Ref { rel: Rel::Evidence, leaf: pack.entry }))
                 .collect(),
             act: account.map(|account| json!({"account": account})),
             conceal: &built.conceal,
             decoys: built.decoys,
             person: Some((person, &data_key)),
             step: Some(step.id.clone()),
-            grade: grade(step, values, &built.event),
+            grade: grade(evidence, &built.event),
             place_id: Some(place.id),
             ..NewRecord::new(party, &signer.secret, jti, profile.reference(), body, now)
         };
@@ -203,10 +210,11 @@ fn answered(effect: &Effect, facts: &Facts) -> Vec<Ref> {
     shipped.map(|leaf| Ref { rel: Rel::Answers, leaf }).into_iter().collect()
 }
 
-/// How well founded the statement is: a device's figures, a document, or the author's word.
-fn grade(step: &Step, values: &Values, event: &Json) -> &'static str {
-    if step.fields.iter().any(|field| values.device(&field.id).is_some()) {
-        return "device";
+/// How well founded the statement is: figures that devices signed, a document or what a gateway signed for a device, or the
+/// author's word.
+fn grade(evidence: &[Evidence], event: &Json) -> &'static str {
+    if !evidence.is_empty() {
+        return if evidence.iter().all(|pack| pack.by_device) { "device" } else { "documented" };
     }
     let documents = event.get("bizTransactionList").and_then(Json::as_array);
     if documents.is_some_and(|documents| !documents.is_empty()) { "documented" } else { "self" }

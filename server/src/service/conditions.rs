@@ -119,7 +119,7 @@ async fn state(
         seen: newest_seen(conn).await?,
         refs: named(&packs)?,
         step: Some("conditions".to_owned()),
-        grade: "device",
+        grade: if devices.iter().all(|device| device.signing == "device") { "device" } else { "documented" },
         place_id: Some(place.id),
         ..NewRecord::new(
             &operator,

@@ -19,7 +19,7 @@ use trace::{
     profile::{Field, Kind, Profile, Step},
 };
 
-use crate::service::story;
+use crate::service::{capture::Evidence, story};
 
 /// Rows of each list of the day.
 const ROWS_MAX: i64 = 200;
@@ -170,8 +170,8 @@ pub struct Sent {
     pub value: String,
     /// Digital Link of the device, (8004).
     pub device: String,
-    /// Entry of the pack that carried it.
-    pub entry: Hash,
+    /// The pack that carried it.
+    pub evidence: Evidence,
 }
 
 /// A vehicle does not stand on a scale for longer.
@@ -217,11 +217,12 @@ pub async fn instruments(
             let device = devices.iter().find(|(_, device)| device.id == reading.device_id);
             let entry = entries.get(&key(reading)).and_then(|entry| Hash::from_slice(entry));
             let (Some((_, device)), Some(entry)) = (device, entry) else { continue };
-            let asset = format!("{prefix}{}", device.name);
+            let (asset, signs) = (format!("{prefix}{}", device.name), device.signing == "device");
             let is_its = device.kind == kind && reading.name.rsplit(['/', '.', ':']).next() == Some(metric);
             if is_its && asset.len() <= GIAI_CHARACTERS_MAX {
                 let (value, device) = (reading.value.to_string(), format!("https://id.gs1.org/8004/{asset}"));
-                sent.entry(field.id.clone()).or_default().push(Sent { value, device, entry });
+                let evidence = Evidence { entry, by_device: signs };
+                sent.entry(field.id.clone()).or_default().push(Sent { value, device, evidence });
             }
         }
     }

@@ -79,6 +79,9 @@ pub struct Leaf {
     pub index: i64,
 }
 
+/// Anchors among which each chain's newest is found.
+const ANCHORS_LOOKED_AT: i64 = 16;
+
 /// The newest head of the log that holds the lot's own record.
 #[derive(Debug)]
 pub struct Head {
@@ -86,6 +89,8 @@ pub struct Head {
     pub size: i64,
     pub signed_at: DateTime<Utc>,
     pub witnesses: Vec<String>,
+    /// The newest heads of this log that stand on a chain, one for each chain.
+    pub anchors: Vec<store::anchor::Anchor>,
 }
 
 #[derive(Debug)]
@@ -102,8 +107,6 @@ pub struct Story {
     pub missing: usize,
     pub unlogged: usize,
     pub head: Option<Head>,
-    /// The record that made the lot.
-    pub made_by_record: Option<Uuid>,
     pub charts: Vec<Chart>,
     /// Place → what the charts stand under.
     pub chart_places: BTreeMap<i64, Place>,
@@ -160,7 +163,6 @@ pub async fn of_lot(
     let units: BTreeMap<i64, &str> = lots.iter().map(|lot| (lot.id, lot.unit.as_str())).collect();
     let steps = steps(conn, rows, &units).await?;
     let unlogged = steps.iter().filter(|step| step.leaf.is_none()).count();
-    let made = record::by_entry(conn, &lot.entry).await?;
     let leaf = ledger::locate(conn, &lot.entry).await?;
     let head = match leaf {
         Some(leaf) => head(conn, leaf.log_id).await?,
@@ -193,7 +195,6 @@ pub async fn of_lot(
         head,
         charts,
         chart_places,
-        made_by_record: made.map(|record| record.jti),
         scans: scans.first().map(|(month, _)| (*month, scans.iter().map(|(_, times)| times).sum())),
         lot,
     })
@@ -317,7 +318,15 @@ async fn head(conn: &mut Connection, log_id: i16) -> Result<Option<Head>, StoreE
         size: checkpoint.size,
         signed_at: checkpoint.signed_at,
         witnesses: cosignatures.into_iter().map(|cosignature| cosignature.witness).collect(),
+        anchors: anchors(conn, log_id).await?,
     }))
+}
+
+async fn anchors(conn: &mut Connection, log_id: i16) -> Result<Vec<store::anchor::Anchor>, StoreError> {
+    let mut newest = store::anchor::standing(conn, log_id, 0, ANCHORS_LOOKED_AT).await?;
+    let mut chains = BTreeSet::new();
+    newest.retain(|anchor| chains.insert((anchor.chain_id, anchor.contract.clone())));
+    Ok(newest)
 }
 
 /// Counts a scan of a code that was issued: the code and the month, nothing else.

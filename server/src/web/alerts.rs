@@ -69,8 +69,12 @@ async fn alerts(
                     .parties
                     .get(&alert.party_id)
                     .map_or_else(String::new, |party| party_name(w, profile, party)),
-                value: format!("{:.1} {}", alert.value, alert.unit),
-                threshold: format!("{:.1} {}", alert.threshold, alert.unit),
+                value: format!("{:.1} {}", alert.value, f.w.or(&format!("unit-{}", alert.unit), &alert.unit)),
+                threshold: format!(
+                    "{:.1} {}",
+                    alert.threshold,
+                    f.w.or(&format!("unit-{}", alert.unit), &alert.unit)
+                ),
                 raised: w.moment(alert.raised_at, None),
                 cleared: alert.cleared_at.map(|at| w.moment(at, None)),
                 lots: alert

@@ -226,6 +226,14 @@ impl Words {
         date.format("%B %Y").to_string()
     }
 
+    /// A date or a date and time in ISO 8601 as people say it; anything else as it is.
+    pub fn day_or_moment(&self, text: &str) -> String {
+        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+            return self.moment(at.with_timezone(&Utc), Some(&at.offset().to_string()));
+        }
+        text.parse().map_or_else(|_| text.to_owned(), |date| self.day(date))
+    }
+
     /// Day and minute at `offset` (`+08:00`), or in the time of China.
     pub fn moment(&self, at: DateTime<Utc>, offset: Option<&str>) -> String {
         let local = at.with_timezone(&zone(offset));

@@ -129,6 +129,8 @@ pub struct ScanView {
     pub missing: usize,
     pub unlogged: usize,
     pub charts: Vec<ChartView>,
+    /// (jti, index in the log) of the summaries of what was measured.
+    pub measured: Vec<(String, i64)>,
     pub proof: Option<ProofView>,
     pub path: String,
     pub scans: Option<(String, String)>,
@@ -155,7 +157,8 @@ pub struct ProofView {
     pub size: String,
     pub at: String,
     pub witnesses: Vec<String>,
-    pub jti: Option<String>,
+    pub anchors: Vec<String>,
+    pub bundle: String,
 }
 
 async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, WebError> {
@@ -204,7 +207,10 @@ fn public(mut response: HttpResponse) -> HttpResponse {
 
 pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
     let lot = &story.lot;
-    let mut steps: Vec<StepView> = story.steps.iter().map(|step| step_view(w, state, step)).collect();
+    // What was measured in store stands in the charts, not between the steps.
+    let (measured, acted): (Vec<&Told>, Vec<&Told>) =
+        story.steps.iter().partition(|step| step.step.as_deref() == Some("conditions"));
+    let mut steps: Vec<StepView> = acted.into_iter().map(|step| step_view(w, state, step)).collect();
     let folded = if steps.len() > STEPS_OPEN { steps.split_off(STEPS_OPEN) } else { Vec::new() };
     let product_key = format!("{}-product-{}", lot.profile, lot.product);
     let word = w.or(&product_key, &lot.product);
@@ -247,16 +253,30 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
                 chart::view(w, chart, &place)
             })
             .collect(),
+        measured: measured
+            .into_iter()
+            .filter_map(|step| Some((step.jti.to_string(), step.leaf?.index)))
+            .collect(),
         proof: story.head.as_ref().map(|head| ProofView {
             origin: head.origin.clone(),
             size: head.size.to_string(),
             at: w.moment(head.signed_at, None),
             witnesses: head.witnesses.clone(),
-            jti: story.made_by_record.map(|jti| jti.to_string()),
+            anchors: head.anchors.iter().map(|anchor| anchored(w, anchor)).collect(),
+            bundle: format!("/proof/lot/01/{}/10/{}", lot.gtin, lot.number),
         }),
         path: key.path(),
         scans: story.scans.map(|(month, times)| (w.month(month), times.to_string())),
     }
+}
+
+fn anchored(w: &Words, anchor: &store::anchor::Anchor) -> String {
+    let block = anchor.block_number.unwrap_or_default().to_string();
+    let at = anchor.anchored_at.map(|at| w.moment(at, None)).unwrap_or_default();
+    w.with(
+        "proof-anchor",
+        [("chain", anchor.chain.clone()), ("size", anchor.size.to_string()), ("block", block), ("at", at)],
+    )
 }
 
 /// A party as the public may know it: a natural person by role and the end of the pseudonym.
@@ -332,7 +352,7 @@ fn facts(w: &Words, state: &AppState, step: &Told) -> Vec<(String, String)> {
             let value = match value {
                 Value::String(text) => {
                     let choice = profile.choice_key(form, field, text);
-                    w.or(&choice, text)
+                    w.or(&choice, &w.day_or_moment(text))
                 }
                 Value::Number(number) => match &field.unit {
                     Some(unit) => format!("{number} {}", w.or(&format!("unit-{unit}"), unit)),

@@ -8,13 +8,13 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
-use trace::{hash::Hash, profile::form::AT};
+use trace::profile::form::AT;
 use uuid::Uuid;
 
 use crate::{
     service::{
         account::Member,
-        capture::{Capture, CaptureError, Receipt, Request},
+        capture::{Capture, CaptureError, Evidence, Receipt, Request},
         desk::{self, Sent},
     },
     web::{AppState, WebError, caller::SignedIn, error::FieldError},
@@ -101,7 +101,7 @@ async fn with_instruments(
     member: &Member,
     step: &trace::profile::Step,
     submitted: &[(String, String)],
-) -> Result<(Vec<(String, String)>, Vec<Hash>), CaptureError> {
+) -> Result<(Vec<(String, String)>, Vec<Evidence>), CaptureError> {
     let at = submitted.iter().find(|(name, _)| name == AT).map(|(_, text)| text.as_str());
     // Where the form has no such time it will be refused; until then it is now.
     let at = at.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
@@ -115,7 +115,7 @@ async fn with_instruments(
             Some((name, sent.get(name)?.iter().find(|sent| sent.value == value.trim())?))
         })
         .collect();
-    let evidence: BTreeSet<Hash> = from_instruments.values().map(|sent| sent.entry).collect();
+    let evidence: BTreeSet<Evidence> = from_instruments.values().map(|sent| sent.evidence).collect();
     pairs.extend(from_instruments.iter().map(|(name, sent)| (format!("{name}@device"), sent.device.clone())));
     Ok((pairs, evidence.into_iter().collect()))
 }
