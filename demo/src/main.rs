@@ -236,7 +236,9 @@ fn print_table(stack: &Stack, report: &SeasonReport) -> std::io::Result<()> {
     for person in &report.people {
         writeln!(out, "  {:<12} {:<20} {:<20} {}", person.role, person.party, person.login, person.password)?;
     }
-    writeln!(out, "\n  suyuan-auditor verify .data/{}.bundle --trust .data/trust.txt\n", first(report))
+    let auditor = stack.options.programs.join("suyuan-auditor");
+    let auditor = auditor.strip_prefix(&stack.options.root).unwrap_or(&auditor).display();
+    writeln!(out, "\n  {auditor} verify .data/{}.bundle --trust .data/trust.txt\n", first(report))
 }
 
 /// How a phone of the room gets in.
