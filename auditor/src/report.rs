@@ -11,6 +11,7 @@ use serde_json::Value;
 use trace::{
     bundle::{Checked, Content, Interval, Layer, Outcome, Read, Report, Verdict},
     hash::Hash,
+    keys::Custody,
     pack::{
         device::split_base_name,
         senml::{self, Reading},
@@ -64,7 +65,8 @@ fn print_statements(out: &mut impl Write, statements: &[Option<Read>]) -> io::Re
         }
         listed += 1;
         let marks = referring.get(&at).map(String::as_str).unwrap_or_default();
-        writeln!(out, "statement {at}: {}{marks}; made {}", printable(&summary), interval(read.made))?;
+        let (summary, key, made) = (printable(&summary), held(read), interval(read.made));
+        writeln!(out, "statement {at}: {summary}{marks}; {key}; made {made}")?;
     }
     if left_off > 0 {
         writeln!(out, "and {left_off} more statements")?;
@@ -104,7 +106,7 @@ fn summary(content: &Content) -> Option<String> {
             let iss = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
             Some(format!("{step} by {iss}"))
         }
-        Content::Pack(readings) => Some(summary_of_pack(readings)),
+        Content::Pack { readings, .. } => Some(summary_of_pack(readings)),
     }
 }
 
@@ -145,6 +147,21 @@ fn measured(readings: &[Reading]) -> String {
         (Some(first), Some(last)) if first == last => format!(" at {first}"),
         (Some(first), Some(last)) => format!(" from {first} to {last}"),
         _ => String::new(),
+    }
+}
+
+/// Part of the grade: what the platform signs on somebody's behalf, it could have signed without them.
+const fn held(read: &Read) -> &'static str {
+    match read.content {
+        Content::Pack { by_gateway: true, .. } => return "signed by a gateway as it arrived",
+        Content::Pack { by_gateway: false, .. } => return "signed by the device",
+        Content::Record(_) => {}
+    }
+    match read.custody {
+        Some(Custody::Platform) => "signed by the platform on their behalf",
+        Some(Custody::Browser | Custody::Device) => "signed on their own device",
+        Some(Custody::Hsm) => "signed in a hardware module",
+        None => "signed by a key whose holder is not shown",
     }
 }
 

@@ -253,8 +253,8 @@ async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
     let packs: Vec<_> = bundle.items.iter().filter(|item| matches!(item.signed, Signed::Pack(_))).collect();
     assert_eq!(packs.len(), 1);
     let readings = report.statements.iter().flatten().find_map(|read| match &read.content {
-        Content::Pack(readings) => Some(readings.len()),
-        Content::Record(_) => None,
+        Content::Pack { readings, by_gateway: true } => Some(readings.len()),
+        _ => None,
     });
     assert_eq!(readings, Some(1));
     let made = report.statements.iter().flatten().find(|read| read.kid == key.kid()).unwrap().made;
@@ -310,7 +310,7 @@ async fn whoever_is_shown_a_record_is_shown_its_correction() {
     assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
     let is_correction = |content: &Content| match content {
         Content::Record(claims) => claims["jti"] == right.to_string(),
-        Content::Pack(_) => false,
+        Content::Pack { .. } => false,
     };
     assert!(report.statements.iter().flatten().any(|read| is_correction(&read.content)));
 }

@@ -103,6 +103,17 @@ impl<'a, 'bundle> KeyBook<'a, 'bundle> {
         }
     }
 
+    /// Who holds the key's secret, as far as an enrolment tells.
+    pub fn custody(&self, kid: &Kid) -> Option<Custody> {
+        self.enrolled.get(kid).map(|key| key.custody)
+    }
+
+    /// Whether the key is enrolled for a whole party's devices, or everybody's, and not for one device.
+    pub fn is_gateway(&self, kid: &Kid) -> bool {
+        let base_name = self.enrolled.get(kid).and_then(|key| key.base_name.as_deref());
+        base_name.and_then(|name| name.parse().ok()).is_none_or(|scope: Scope| !scope.is_device())
+    }
+
     /// The signer was enrolled before the statement, for that party or device, and neither replaced nor revoked before it.
     pub fn check_signer(&self, at: usize, statement: &Checkable, findings: &mut Findings) {
         findings.count(Layer::Enrolment);

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{hash::Hash, keys::Kid, pack::senml::Reading};
+use crate::{
+    hash::Hash,
+    keys::{Custody, Kid},
+    pack::senml::Reading,
+};
 
 /// Reasons that are told of one layer; the rest is counted.
 const REASONS_MAX: usize = 16;
@@ -67,7 +71,11 @@ pub struct Interval {
 pub enum Content {
     /// The claims, with what this bundle discloses put back.
     Record(serde_json::Value),
-    Pack(Vec<Reading>),
+    Pack {
+        readings: Vec<Reading>,
+        /// Signed by a gateway: it says what arrived from the device, the device says nothing.
+        by_gateway: bool,
+    },
 }
 
 /// A statement as it was read.
@@ -76,6 +84,8 @@ pub struct Read {
     /// What other records refer to it by.
     pub entry: Hash,
     pub kid: Kid,
+    /// Who holds the signer's secret, as its enrolment says: part of the statement's grade. `None` for a registrar's.
+    pub custody: Option<Custody>,
     pub content: Content,
     /// Origin of its log and its index there; `None` where that was not shown.
     pub place: Option<(String, u64)>,

@@ -41,6 +41,7 @@ fn a_whole_bundle_is_valid_and_shows_what_it_discloses() {
     let Content::Record(claims) = &harvest.content else { panic!("a record") };
     assert_eq!(claims["event"]["gx:plot"]["name"], "那良屯三号地");
     assert_eq!(harvest.place, Some((ledger::ORIGIN.to_owned(), 1)));
+    assert_eq!(harvest.custody, Some(crate::keys::Custody::Platform));
 }
 
 #[test]

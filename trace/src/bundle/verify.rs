@@ -82,22 +82,27 @@ pub fn verify(bundle: &Bundle, trust: &Policy) -> Report {
     if bundle.items.is_empty() || bundle.checkpoints.is_empty() {
         findings.unchecked(Layer::Signature, "the bundle holds no statement");
     }
-    let origin_of = |place: Place| (heads.origin(place.log).to_owned(), place.index);
-    let read = statements
-        .into_iter()
-        .zip(intervals)
-        .map(|(statement, made)| statement.map(|statement| read(statement, made, origin_of)))
-        .collect();
+    let read = statements.iter().zip(intervals);
+    let read =
+        read.map(|(statement, made)| Some(read_of(statement.as_ref()?, made, &heads, &keys))).collect();
     findings.into_report(read)
 }
 
-fn read(statement: Checkable, made: Interval, origin_of: impl Fn(Place) -> (String, u64)) -> Read {
-    let content = match statement.body {
-        Body::Record { claims, .. } => Content::Record(claims),
-        Body::Pack { readings, .. } => Content::Pack(readings),
+fn read_of(statement: &Checkable, made: Interval, heads: &Heads, keys: &KeyBook) -> Read {
+    let content = match &statement.body {
+        Body::Record { claims, .. } => Content::Record(claims.clone()),
+        Body::Pack { readings, .. } => {
+            Content::Pack { readings: readings.clone(), by_gateway: keys.is_gateway(&statement.kid) }
+        }
     };
-    let entry = statement.item.signed.entry();
-    Read { entry, kid: statement.kid, content, place: statement.place.map(origin_of), made }
+    Read {
+        entry: statement.item.signed.entry(),
+        kid: statement.kid,
+        custody: keys.custody(&statement.kid),
+        content,
+        place: statement.place.map(|place| (heads.origin(place.log).to_owned(), place.index)),
+        made,
+    }
 }
 
 fn signed<'bundle>(at: usize, item: &'bundle Item, findings: &mut Findings) -> Option<Checkable<'bundle>> {

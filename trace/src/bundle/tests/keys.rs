@@ -319,12 +319,15 @@ fn with_pack(base_name: &str, role: KeyRole, named: &str, time_s: i64) -> Report
 
 #[test]
 fn a_pack_is_valid_under_the_key_of_its_device_its_party_s_gateway_or_the_operator_s() {
-    for base_name in [DEVICE, "urn:dev:org:32473-mill:", "urn:dev:org:32473-"] {
+    for (base_name, is_gateway) in
+        [(DEVICE, false), ("urn:dev:org:32473-mill:", true), ("urn:dev:org:32473-", true)]
+    {
         let report = with_pack(base_name, KeyRole::Pack, DEVICE, 1_795_000_000);
         assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.layers);
-        let Content::Pack(readings) = &report.statements[1].as_ref().unwrap().content else {
+        let Content::Pack { readings, by_gateway } = &report.statements[1].as_ref().unwrap().content else {
             panic!("a pack")
         };
+        assert_eq!(*by_gateway, is_gateway);
         assert_eq!(readings[0].name, format!("{DEVICE}weight"));
     }
 }
