@@ -7,42 +7,31 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod database;
+mod house;
+
 use chrono::Utc;
 use serde_json::{Value, json};
 use server::service::{
     capture_epcis::{Outcome, Reason, capture},
     disclosures,
-    keys::{KeyFiles, Keys, NewKey, write_secret},
+    keys::{KeyFiles, Keys, NewKey},
     tracing::{TracingError, follow_named},
 };
 use store::{Connection, Store, lot, party, record};
 use trace::{graph::Direction, keys::KeyRole};
 
 struct World {
+    url: String,
     store: Store,
     keys: Keys,
     carrier: party::Party,
 }
 
-/// A database of its own on the server that `TEST_DATABASE_URL` (a superuser's) names.
-async fn database(name: &str) -> Option<String> {
-    let Ok(admin) = std::env::var("TEST_DATABASE_URL") else {
-        eprintln!("SKIPPED: TEST_DATABASE_URL is not set");
-        return None;
-    };
-    let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("drop database if exists {name} with (force)")).await.unwrap();
-    client.batch_execute(&format!("create database {name}")).await.unwrap();
-    let (server, _) = admin.rsplit_once('/').unwrap();
-    Some(format!("{server}/{name}"))
-}
-
 async fn world(name: &str) -> Option<World> {
-    let url = database(name).await?;
-    store::migrate(&url).await.unwrap();
+    let url = database::fresh(name).await?;
     let store = Store::open(&url, 8).unwrap();
-    let dir = key_files();
+    let dir = house::key_files();
     let [registrar, derivation, kek] = ["registrar", "derivation", "kek"].map(|name| dir.join(name));
     let files = KeyFiles { registrar: &registrar, derivation: &derivation, kek: &kek };
     let keys = Keys::open(&mut store.connection().await.unwrap(), "suyuan", files).await.unwrap();
@@ -55,7 +44,7 @@ async fn world(name: &str) -> Option<World> {
         NewKey { party: &carrier, role: KeyRole::Record, device_id: None, base_name: None, replaces: None };
     keys.enrol_platform(&mut transaction, &new).await.unwrap();
     transaction.commit().await.unwrap();
-    Some(World { store, keys, carrier })
+    Some(World { url, store, keys, carrier })
 }
 
 async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
@@ -399,60 +388,14 @@ async fn ship(conn: &mut Connection, world: &World, to: &party::Party, number: &
     store::consignment::insert(conn, &new, &[(sent.id, 50)]).await.unwrap();
 }
 
-/// The same keys each time, in files as an operator would write them.
-fn key_files() -> std::path::PathBuf {
-    let dir = std::env::temp_dir().join(format!("suyuan-epcis-{}", uuid::Uuid::now_v7()));
-    std::fs::create_dir(&dir).unwrap();
-    for (name, seed) in [("registrar", 1), ("derivation", 2), ("kek", 3), ("serial-master", 4)] {
-        write_secret(&dir.join(name), &trace::b64::url(&[seed; 32])).unwrap();
-    }
-    dir
-}
-
-#[derive(clap::Parser)]
-struct Told {
-    #[command(flatten)]
-    config: server::config::Config,
-}
-
-/// The server's own state over the world's database, with key files as an operator would write them.
-async fn state(world: &World, url: &str) -> actix_web::web::Data<server::app::AppState> {
-    use clap::Parser as _;
-    let dir = key_files();
-    let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
-    for name in ["registrar", "derivation", "kek", "serial-master"] {
-        let file = dir.join(name);
-        let option = match name {
-            "kek" | "serial-master" => format!("--{name}-file"),
-            _ => format!("--{name}-key-file"),
-        };
-        arguments.extend([option, file.display().to_string()]);
-    }
-    let log_key = dir.join("log");
-    let signer = trace::tlog::note::SignerKey {
-        name: "localhost/suyuan/2026".parse().unwrap(),
-        secret: trace::keys::SecretKey::from_seed(&[4; 32]),
-    };
-    write_secret(&log_key, &signer.to_secret_text()).unwrap();
-    arguments.extend(["--log-key-file".to_owned(), log_key.display().to_string()]);
-    let locales = concat!(env!("CARGO_MANIFEST_DIR"), "/../locales");
-    let profiles = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
-    arguments.extend(["--locales", locales, "--profiles", profiles].map(str::to_owned));
-    let told = Told::parse_from(arguments);
-    assert_eq!(told.config.ledger.ledger, world.keys.ledger());
-    let state = server::app::AppState::open(told.config).await.unwrap();
-    std::fs::remove_dir_all(dir).unwrap();
-    actix_web::web::Data::new(state)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_door_takes_documents_and_answers_traces_for_tokens_with_the_scope() {
     use actix_web::{App, http::StatusCode, middleware::from_fn, test};
     let name = "epcis_door";
     let Some(world) = world(name).await else { return };
     season(&world).await;
-    let admin = std::env::var("TEST_DATABASE_URL").unwrap();
-    let state = state(&world, &format!("{}/{name}", admin.rsplit_once('/').unwrap().0)).await;
+    let state = house::state(&world.url).await;
+    assert_eq!(state.config.ledger.ledger, world.keys.ledger());
     let mut conn = world.store.connection().await.unwrap();
     let stranger = party_of(&mut conn, "stranger", "mill", "4012345000009").await;
     let token = async |party: i64, scope: &str| {

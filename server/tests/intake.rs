@@ -6,6 +6,8 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod database;
+
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -40,19 +42,6 @@ struct World {
     gateway: SecretKey,
 }
 
-async fn database(name: &str) -> Option<String> {
-    let Ok(admin) = std::env::var("TEST_DATABASE_URL") else {
-        eprintln!("SKIPPED: TEST_DATABASE_URL is not set");
-        return None;
-    };
-    let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("drop database if exists {name} with (force)")).await.unwrap();
-    client.batch_execute(&format!("create database {name}")).await.unwrap();
-    let (server, _) = admin.rsplit_once('/').unwrap();
-    Some(format!("{server}/{name}"))
-}
-
 async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
     let iss = format!("https://id.gs1.org/417/{pgln}");
     let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
@@ -61,8 +50,7 @@ async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> 
 }
 
 async fn world(name: &str) -> Option<World> {
-    let url = database(name).await?;
-    store::migrate(&url).await.unwrap();
+    let url = database::fresh(name).await?;
     let store = Store::open(&url, 8).unwrap();
     let keys = Keys::from_seeds("suyuan", &[1; 32], &[2; 32], &[3; 32]);
     let profiles = Profiles::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles"))).unwrap();

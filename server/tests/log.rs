@@ -8,6 +8,8 @@
     reason = "a test says what it expects by failing, and its counts are small"
 )]
 
+mod database;
+
 use std::sync::Arc;
 
 use server::{
@@ -42,21 +44,7 @@ const ORIGIN: &str = "log.example/demo/2026";
 
 /// A database of the test's own; `None`, loudly, where no cluster is configured.
 async fn fresh() -> Option<(Store, String)> {
-    let Ok(cluster) = std::env::var("TEST_DATABASE_URL") else {
-        eprintln!("SKIPPED: TEST_DATABASE_URL names no Postgres");
-        return None;
-    };
-    let name = format!("log_{}", uuid::Uuid::now_v7().simple());
-    let made = cluster.clone();
-    let create = format!("create database {name}");
-    tokio::task::spawn_blocking(move || {
-        postgres::Client::connect(&made, postgres::NoTls).unwrap().batch_execute(&create).unwrap();
-    })
-    .await
-    .unwrap();
-    let (base, _) = cluster.rsplit_once('/').unwrap();
-    let url = format!("{base}/{name}");
-    store::migrate(&url).await.unwrap();
+    let url = database::fresh("log").await?;
     Some((Store::open(&url, 8).unwrap(), url))
 }
 

@@ -6,6 +6,8 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod database;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -78,17 +80,7 @@ async fn add_checkpoint(memory: web::Data<Memory>, body: String) -> HttpResponse
 }
 
 async fn ledger(database: &str, url: &str) -> Option<Arc<Ledger>> {
-    let Ok(admin) = std::env::var("TEST_DATABASE_URL") else {
-        eprintln!("SKIPPED: TEST_DATABASE_URL is not set");
-        return None;
-    };
-    let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("drop database if exists {database} with (force)")).await.unwrap();
-    client.batch_execute(&format!("create database {database}")).await.unwrap();
-    let (cluster, _) = admin.rsplit_once('/').unwrap();
-    let database = format!("{cluster}/{database}");
-    store::migrate(&database).await.unwrap();
+    let database = database::fresh(database).await?;
     let key = signer("witness.example/w1", 9).verifier_as(Algorithm::CosignatureV1);
     let policy: Policy = format!("witness w1 {key} {url}\nquorum w1\n").parse().unwrap();
     let store = Store::open(&database, 8).unwrap();
