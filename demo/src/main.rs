@@ -21,6 +21,7 @@ use trace::causes::Causes;
 
 /// How long the newest record may take to be cosigned before `--exit` calls it a failure.
 const CONFIRM_PATIENCE: Duration = Duration::from_mins(1);
+const WATCHED_EVERY: Duration = Duration::from_secs(1);
 
 /// Start Suyuan on this machine, play a season of sugar, grain and timber, and serve until Ctrl-C
 #[derive(Parser)]
@@ -86,16 +87,29 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     // Heard from the first moment: what was started by then is stopped, too.
     let mut told_to_stop = pin!(told_to_stop()?);
     let exit = cli.exit;
-    let stack = tokio::select! {
+    let mut stack = tokio::select! {
         stack = play(cli) => stack?,
         () = &mut told_to_stop => return Err("stopped before the season was over".into()),
     };
     if !exit {
         say("serving until Ctrl-C");
-        told_to_stop.await;
+        tokio::select! {
+            ended = ended(&mut stack) => return Err(format!("{ended} ended by itself; see .data/").into()),
+            () = told_to_stop => {}
+        }
     }
     tokio::task::spawn_blocking(move || drop(stack)).await?;
     Ok(())
+}
+
+/// Resolves when one of the parts is gone: half a house would only puzzle whoever looks at it.
+async fn ended(stack: &mut Stack) -> String {
+    loop {
+        if let Some(name) = stack.ended() {
+            return name;
+        }
+        tokio::time::sleep(WATCHED_EVERY).await;
+    }
 }
 
 /// Resolves at Ctrl-C, a service manager's SIGTERM or a closed terminal.

@@ -142,7 +142,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn is_alive(&mut self) -> bool {
+    /// `false` once it has ended by itself.
+    pub fn is_alive(&mut self) -> bool {
         self.running.as_mut().is_some_and(Running::is_alive)
     }
 

@@ -1,10 +1,11 @@
 //! Everything that a running Suyuan is made of, started in order on one machine: Postgres, keys, chain, witness, server,
 //! gateway.
 
+mod options;
+
 use std::{
     fs,
     io::{self, Write as _},
-    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -15,12 +16,13 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::{self, DevChain, DevChainError},
-    lan::{self, Lan, LanError},
+    lan::{Lan, LanError},
     postgres::{Cluster, PostgresError},
     process::Running,
     season::{Addresses, Endpoint, Word},
 };
 
+pub use self::options::{Options, Ports};
 const READY_PATIENCE: Duration = Duration::from_mins(1);
 const LEDGER: &str = "suyuan-demo";
 /// GS1's example prefix 952: nothing that it numbers exists.
@@ -49,92 +51,6 @@ pub enum StackError {
     NoProof(String, reqwest::StatusCode),
     #[error("the server answered {0} where a token was asked for")]
     NoToken(reqwest::StatusCode),
-}
-
-/// Where the parts listen and where they keep what they keep.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The project: profiles and locales.
-    pub root: PathBuf,
-    /// Everything that is kept between runs.
-    pub data: PathBuf,
-    /// Directory of the built programs.
-    pub programs: PathBuf,
-    pub http_port: u16,
-    pub mqtt_port: u16,
-    pub witness_port: u16,
-    pub chain_port: u16,
-    /// Used instead of a private cluster.
-    pub database_url: Option<String>,
-    /// A broker that the gateway subscribes to, instead of being the endpoint itself.
-    pub mqtt_url: Option<String>,
-    /// Used instead of a dev chain.
-    pub chain_rpc_url: Option<String>,
-    /// Where phones find the server over TLS.
-    pub lan_port: Option<u16>,
-    /// What phones reach this machine at, where the default route does not tell.
-    pub lan_address: Option<IpAddr>,
-}
-
-impl Options {
-    /// The project at `root` with its data in `data`, on these ports, with nothing of other people's.
-    pub fn local(root: PathBuf, data: PathBuf, programs: PathBuf, ports: Ports) -> Self {
-        Self {
-            root,
-            data,
-            programs,
-            http_port: ports.http,
-            mqtt_port: ports.mqtt,
-            witness_port: ports.witness,
-            chain_port: ports.chain,
-            database_url: None,
-            mqtt_url: None,
-            chain_rpc_url: None,
-            lan_port: None,
-            lan_address: None,
-        }
-    }
-
-    /// Says which port is taken before anything is started that another would have to be stopped for.
-    fn ports_are_free(&self) -> Result<(), StackError> {
-        let mut needed = vec![
-            (self.http_port, "pages and REST", "http-port"),
-            (self.witness_port, "the witness", "witness-port"),
-        ];
-        if self.mqtt_url.is_none() {
-            needed.push((self.mqtt_port, "devices", "mqtt-port"));
-        }
-        if self.chain_rpc_url.is_none() {
-            needed.push((self.chain_port, "the dev chain", "chain-port"));
-        }
-        if let Some(port) = self.lan_port {
-            needed.push((port, "phones", "lan-port"));
-            needed.push((lan::hand_out_port(port), "the certificate authority", "lan-port"));
-        }
-        for (port, what, option) in needed {
-            if std::net::TcpListener::bind(("0.0.0.0", port)).is_err() {
-                return Err(StackError::PortTaken { port, what, option });
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Ports {
-    pub http: u16,
-    pub mqtt: u16,
-    pub witness: u16,
-    pub chain: u16,
-}
-
-impl Ports {
-    /// Four that were free a moment ago, for houses that live side by side.
-    pub fn free() -> io::Result<Self> {
-        let port =
-            || Ok::<u16, io::Error>(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port());
-        Ok(Self { http: port()?, mqtt: port()?, witness: port()?, chain: port()? })
-    }
 }
 
 /// A running house. Dropping it stops gateway, server, witness, chain and Postgres, in this order.
@@ -195,6 +111,16 @@ impl Stack {
         stack.start_server().await?;
         stack.start_gateway().await?;
         Ok(stack)
+    }
+
+    /// What has ended by itself, while nobody told it to.
+    pub fn ended(&mut self) -> Option<String> {
+        let node = self.chain.as_mut().and_then(|chain| chain.node.as_mut());
+        let parts = [self.gateway.as_mut(), self.server.as_mut(), self.witness.as_mut(), node];
+        let postgres = self.cluster.as_mut().is_some_and(|cluster| !cluster.is_alive());
+        let ended =
+            parts.into_iter().flatten().find_map(|part| (!part.is_alive()).then(|| part.name.clone()));
+        ended.or_else(|| postgres.then(|| "postgres".to_owned()))
     }
 
     pub fn base_url(&self) -> String {
