@@ -118,13 +118,15 @@ pub struct Story {
 #[derive(Debug)]
 pub enum Answer {
     Story(Box<Story>),
+    /// Several lots stand on the unit: each has its own story.
+    Several(Vec<Lot>),
     /// Issued, and taken back.
     Void(String),
     NeverIssued,
 }
 
 /// The story of what `key` names: a lot or a single unit by its row, the serial of a pack by arithmetic, what stands on
-/// a pallet by the first lot on it. `master` is that of the serial numbers.
+/// a pallet by the lots on it. `master` is that of the serial numbers.
 pub async fn tell(
     store: &Store,
     profiles: &Profiles,
@@ -132,8 +134,11 @@ pub async fn tell(
     key: &Key,
 ) -> Result<Answer, StoreError> {
     let mut conn = store.connection().await?;
-    let known = tracing::lots_named(&mut conn, key).await?.into_iter().next();
-    let lot = match (known, key) {
+    let mut known = tracing::lots_named(&mut conn, key).await?;
+    if known.len() > 1 {
+        return Ok(Answer::Several(known));
+    }
+    let lot = match (known.pop(), key) {
         (Some(lot), _) => lot,
         (None, Key::TradeItem { gtin, serial: Some(serial), .. }) => {
             match codes::find(&mut conn, master, &gtin.to_string(), serial.as_str()).await? {

@@ -263,6 +263,15 @@ struct ReceiptPage {
     warnings: Vec<String>,
 }
 
+/// `low-yield~percent:8.1~min:9` in words.
+fn warning(w: &Words, told: &str) -> Option<String> {
+    let mut parts = told.split('~');
+    let key = format!("warned-{}", parts.next()?);
+    let figures = parts.filter_map(|part| part.split_once(':'));
+    let figures = figures.filter(|(_, value)| super::work::is_figure(value));
+    w.has(&key).then(|| w.with(&key, figures.map(|(name, value)| (name, value.to_owned()))))
+}
+
 async fn receipt(
     request: HttpRequest,
     state: Data<AppState>,
@@ -290,13 +299,7 @@ async fn receipt(
                 number: lot.number.clone(),
             })
             .collect(),
-        warnings: warned
-            .warned
-            .split(',')
-            .map(|rule| format!("warned-{rule}"))
-            .filter(|key| f.w.has(key))
-            .map(|key| f.w.say(&key))
-            .collect(),
+        warnings: warned.warned.split(',').filter_map(|told| warning(&f.w, told)).collect(),
         again: format!("/work/{profile}/{}", record.step.as_deref().unwrap_or_default()),
         f,
     };

@@ -107,6 +107,22 @@ struct NeverPage {
     void: Option<String>,
 }
 
+struct LoadedLot {
+    href: String,
+    product: String,
+    number: String,
+    recalled: bool,
+}
+
+/// A pallet or load with several lots.
+#[derive(Template)]
+#[template(path = "load.html")]
+struct LoadPage {
+    f: Frame,
+    unit: String,
+    lots: Vec<LoadedLot>,
+}
+
 #[derive(Template)]
 #[template(path = "scan.html")]
 struct ScanPage {
@@ -170,13 +186,25 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
     };
     let (key, told) = match (key, answer) {
         (Some(key), Answer::Story(told)) => (key, told),
+        (Some(key), Answer::Several(lots)) => {
+            let f = Frame::new(&request, member);
+            let lots = lots.iter().map(|lot| LoadedLot {
+                href: format!("/01/{}/10/{}", lot.gtin, super::guard::form_component(&lot.number)),
+                product: super::day::product_name(&f.w, lot),
+                number: lot.number.clone(),
+                recalled: lot.recalled_by.is_some(),
+            });
+            let page =
+                LoadPage { unit: key.path().trim_start_matches('/').to_owned(), lots: lots.collect(), f };
+            return Ok(public(page::html(&page)?));
+        }
         (_, other) => {
             let page = NeverPage {
                 f: Frame::new(&request, member),
                 typed: request.path().trim_start_matches('/').to_owned(),
                 void: match other {
                     Answer::Void(reason) => Some(reason),
-                    Answer::Story(_) | Answer::NeverIssued => None,
+                    Answer::Story(_) | Answer::Several(_) | Answer::NeverIssued => None,
                 },
             };
             return page::html_with(StatusCode::NOT_FOUND, &page);

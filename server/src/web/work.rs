@@ -106,12 +106,21 @@ async fn take(
 
 /// The receipt, with the rules that only warn.
 fn receipt_path(jti: Uuid, warnings: &[Refusal]) -> String {
-    let rules: Vec<&str> = warnings.iter().take(8).map(|warning| warning.rule).collect();
+    let told = |warning: &Refusal| {
+        let figures = warning.args.iter().filter(|(_, value)| is_figure(value));
+        figures.fold(warning.rule.to_owned(), |told, (name, value)| format!("{told}~{name}:{value}"))
+    };
+    let rules: Vec<String> = warnings.iter().take(8).map(told).collect();
     if rules.is_empty() {
         format!("/receipts/{jti}")
     } else {
         format!("/receipts/{jti}?warned={}", rules.join(","))
     }
+}
+
+/// What a receipt repeats from its address: plain figures and nothing that could be words.
+pub fn is_figure(text: &str) -> bool {
+    text.len() <= 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-'))
 }
 
 /// The form's own idempotency key: sent twice, it is one record.
