@@ -24,7 +24,7 @@ use demo::{
     stack::{Options, Ports, Stack, programs_beside_us},
 };
 use serde_json::{Value, json};
-use system_tests::audit::{ask, fsck};
+use system_tests::audit::{ask, fsck, said};
 use trace::pack::{
     carriage::{Status, read_receipt},
     gateway_cti,
@@ -111,6 +111,7 @@ async fn the_season_goes_through_a_site_s_broker_onto_a_configured_chain_and_dat
     a_stranger_s_message_is_stored_logged_and_answered_by_a_receipt(&stack, theirs.mqtt).await;
     for commodity in &report.commodities {
         let bundle = stack.valid_bundle(&commodity.lot_path, commodity.name).await.unwrap();
+        the_chain_is_asked(&stack, &bundle);
         let text = std::fs::read_to_string(bundle).unwrap();
         assert!(
             text.lines().any(|line| line.starts_with("anchor 31337 ")),
@@ -121,6 +122,14 @@ async fn the_season_goes_through_a_site_s_broker_onto_a_configured_chain_and_dat
     fsck(&stack);
     tokio::task::spawn_blocking(move || drop((stack, cluster))).await.unwrap();
     std::fs::remove_dir_all(data).unwrap_or_default();
+}
+
+fn the_chain_is_asked(stack: &Stack, bundle: &Path) {
+    let mut command = Command::new(stack.options.programs.join("suyuan-auditor"));
+    command.arg("verify").arg(bundle).arg("--trust").arg(stack.write_trust().unwrap());
+    let url = stack.options.chain_rpc_url.as_ref().unwrap();
+    let verified = command.args(["--rpc", url]).output().unwrap();
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
 }
 
 /// mosquitto_pub and mosquitto_sub as the device: QoS 1, and the receipt says what the broker's PUBACK cannot.
