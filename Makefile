@@ -1,9 +1,9 @@
 # The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: demo clean-demo test bench contracts banned fmt
+.PHONY: linker demo clean-demo test bench contracts banned fmt
 
 # The truth. Programs first, because the season's test starts them.
-test: contracts
+test: linker contracts
 	@[ -d ../shared/data ] || echo "SKIPPED: no ../shared/data: every test against other people's vectors"
 	cargo build --workspace --bins --locked
 	@if command -v cargo-nextest >/dev/null; then run="cargo nextest run --workspace --locked --no-tests=fail --no-fail-fast"; \
@@ -13,6 +13,12 @@ test: contracts
 bench:
 	cargo build --release --locked --bins
 	target/release/suyuan-bench $(BENCH)
+
+# A Rust toolchain brings no C linker of its own, and ring brings C.
+linker:
+	@command -v cc >/dev/null || { echo "missing: gcc and libc6-dev (Rust links with them)"; \
+	  if [ "$$(id -u)" = 0 ]; then s=; else s="sudo -n"; fi; \
+	  $$s apt-get update -q && $$s apt-get install -y -q --no-install-recommends gcc libc6-dev; }
 
 # The contract's own tests, and that the committed artefact is what its source compiles to.
 contracts:
@@ -31,10 +37,11 @@ fmt:
 	cargo fmt --all
 
 # The season on this machine, until Ctrl-C. ARGS=--exit plays, confirms and stops.
-demo:
+demo: linker
 	cargo build --release --locked --bins
 	target/release/suyuan-demo $(ARGS)
 
-# A clone that Postgres' user cannot reach has its cluster in /var/tmp, named by the project's path; the demo says where.
+# A clone that Postgres' user cannot reach has its cluster in /var/tmp: .data/postgres.at names it.
 clean-demo:
-	rm -rf .data /var/tmp/suyuan-$$(printf %s "$$PWD/.data/postgres" | sha256sum | xxd -r -p | base64 | tr '+/' '-_' | cut -c1-12)
+	@at=$$(cat .data/postgres.at 2>/dev/null); case "$$at" in /var/tmp/suyuan-*) rm -rf "$$at";; esac
+	rm -rf .data

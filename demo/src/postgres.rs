@@ -15,6 +15,8 @@ use crate::{machine, process::Running};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const START_TRIES_MAX: u32 = 20;
+/// Names the cluster's directory where that is not in the project's own data; `make clean-demo` reads it.
+const ELSEWHERE: &str = "postgres.at";
 /// Longest path of a Unix socket, without the socket's own name (`sockaddr_un` holds 108 bytes).
 const SOCKET_PATH_MAX: usize = 80;
 
@@ -186,6 +188,8 @@ fn reachable(
     }
     let name = trace::hash::sha256(wanted.as_os_str().as_encoded_bytes()).to_string();
     let elsewhere = Path::new("/var/tmp").join(format!("suyuan-{}", name.get(..12).unwrap_or("demo")));
+    fs::write(parent.join(ELSEWHERE), elsewhere.as_os_str().as_encoded_bytes())
+        .map_err(|error| PostgresError::Io("where the database lies cannot be written down", error))?;
     say(&format!(
         "the database lies in {}: Postgres' user cannot reach the project's directory",
         elsewhere.display()
