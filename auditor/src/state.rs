@@ -1,7 +1,7 @@
 //! What a witness must not forget: the newest head that it cosigned of each log, one file each.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -23,17 +23,33 @@ pub enum StateError {
     Corrupt(String, #[source] CheckpointError),
     #[error("{0} can be read by others: chmod 600")]
     Mode(String),
+    #[error("another witness works on {0}: two on one state could cosign two histories")]
+    InUse(String),
     #[error("{0} does not hold a signer key")]
     Key(String, #[source] trace::tlog::note::NoteError),
 }
 
-/// A directory with one file per log, named by the SHA-256 of its origin.
-pub struct State(PathBuf);
+/// A directory with one file per log, named by the SHA-256 of its origin; one process at a time works on it.
+pub struct State {
+    directory: PathBuf,
+    /// Locked until this value, or its process, is gone.
+    _lock: File,
+}
 
 impl State {
     pub fn open(directory: &Path) -> Result<Self, StateError> {
-        fs::create_dir_all(directory).map_err(|error| file_error(directory, error))?;
-        Ok(Self(directory.to_owned()))
+        let open = || -> io::Result<File> {
+            fs::create_dir_all(directory)?;
+            let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+            OpenOptions::new().create(true).write(true).truncate(false).open(directory.join("lock"))
+        };
+        let lock = open().map_err(|error| file_error(directory, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse(directory.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(file_error(directory, error)),
+        }
     }
 
     /// `None`: nothing of this log was ever cosigned.
@@ -62,13 +78,13 @@ impl State {
             file.write_all(head.to_string().as_bytes())?;
             file.sync_all()?;
             fs::rename(&aside, &path)?;
-            File::open(&self.0)?.sync_all()
+            File::open(&self.directory)?.sync_all()
         };
         write().map_err(|error| file_error(&path, error))
     }
 
     fn path(&self, origin: &str) -> PathBuf {
-        self.0.join(sha256(origin.as_bytes()).to_string())
+        self.directory.join(sha256(origin.as_bytes()).to_string())
     }
 }
 

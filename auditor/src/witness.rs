@@ -49,6 +49,8 @@ pub enum Refused {
     OldSizeTooLarge,
     #[error("the newest head known here has size {0}")]
     OtherSize(u64),
+    #[error("the head of size {0} known here has another root")]
+    OtherRoot(u64),
     #[error("not the history known here: {0}")]
     NotConsistent(ProofError),
     #[error(transparent)]
@@ -61,7 +63,7 @@ impl Refused {
             Self::Request(_) | Self::Malformed | Self::OldSizeTooLarge => StatusCode::BAD_REQUEST,
             Self::UnknownLog => StatusCode::NOT_FOUND,
             Self::NotSigned => StatusCode::FORBIDDEN,
-            Self::OtherSize(_) => StatusCode::CONFLICT,
+            Self::OtherSize(_) | Self::OtherRoot(_) => StatusCode::CONFLICT,
             Self::NotConsistent(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::State(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -94,6 +96,9 @@ impl Witness {
         if request.old_size != size {
             return Err(Refused::OtherSize(size));
         }
+        if head.size == size && head.root != root {
+            return Err(Refused::OtherRoot(size));
+        }
         verify_consistency(size, &root, head.size, &head.root, &request.proof)
             .map_err(Refused::NotConsistent)?;
         state.advance(&head)?;
@@ -124,7 +129,8 @@ async fn add_checkpoint(witness: Data<Witness>, body: String) -> HttpResponse {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     match witness.add_checkpoint(&body, now) {
         Ok(line) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(line),
-        Err(Refused::OtherSize(size)) => {
+        Err(refused @ (Refused::OtherSize(size) | Refused::OtherRoot(size))) => {
+            tracing::warn!(reason = %refused, "not cosigned");
             HttpResponse::Conflict().content_type(SIZE_CONTENT_TYPE).body(format!("{size}\n"))
         }
         Err(refused) => {
@@ -207,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn two_witnesses_never_work_on_one_state() {
+        let directory = fresh("locked");
+        let first = witness(&directory);
+        assert!(matches!(State::open(&directory), Err(StateError::InUse(_))));
+        drop(first);
+        assert!(State::open(&directory).is_ok());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn a_rolled_back_forked_or_unsigned_log_is_refused_each_time() {
         let directory = fresh("refuses");
         let (log, fork) = (Log::new(0, 9), Log::new(7, 9));
@@ -215,7 +231,7 @@ mod tests {
         assert!(matches!(witness.add_checkpoint(&log.request(5, 3), 1), Err(Refused::OldSizeTooLarge)));
         assert!(matches!(witness.add_checkpoint(&log.request(0, 3), 1), Err(Refused::OtherSize(5))));
         assert!(matches!(witness.add_checkpoint(&fork.request(5, 9), 1), Err(Refused::NotConsistent(_))));
-        assert!(matches!(witness.add_checkpoint(&fork.request(5, 5), 1), Err(Refused::NotConsistent(_))));
+        assert!(matches!(witness.add_checkpoint(&fork.request(5, 5), 1), Err(Refused::OtherRoot(5))));
         let forged = log.request(5, 9).replace("\n9\n", "\n8\n");
         assert!(matches!(witness.add_checkpoint(&forged, 1), Err(Refused::NotSigned)));
         let stranger = log.request(5, 9).replace("log.example", "other.example");
