@@ -405,12 +405,23 @@ async fn report_trip(scene: &mut Scene, sugar: &str) -> Result<(), FrontDoorErro
             "readPoint": {"id": place(CARRIER, "gps")},
         })
     };
+    // The tracker rides on the lorry from loading to arrival (EPCIS 2.0 §7.4.6).
+    let tracker = |item: &str, action: &str, step: &str, at: String| {
+        json!({
+            "type": "AssociationEvent", "action": action, "bizStep": step,
+            "eventID": format!("urn:uuid:{}", scene.jti(item)), "eventTime": at, "eventTimeZoneOffset": "+08:00",
+            "parentID": "urn:epc:id:giai:9521234.TRUCK01", "childEPCs": ["urn:epc:id:giai:9521234.TRACKER07"],
+            "readPoint": {"id": place(CARRIER, "gps")},
+        })
+    };
     let document = json!({
         "@context": ["https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"],
         "type": "EPCISDocument", "schemaVersion": "2.0", "creationDate": scene.moment(4, 14, 0),
         "epcisBody": {"eventList": [
+            tracker("trip/tracker-on", "ADD", "loading", scene.moment(4, 8, 0)),
             event("trip/departing", "departing", scene.moment(4, 8, 30)),
             event("trip/arriving", "arriving", scene.moment(4, 14, 0)),
+            tracker("trip/tracker-off", "DELETE", "unloading", scene.moment(4, 14, 30)),
         ]},
     });
     tracing::debug!(lot = sugar, "the carrier reports its trip");
