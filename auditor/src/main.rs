@@ -1,12 +1,13 @@
-//! `suyuan-auditor`: verify a proof, witness a log. Knows nothing of the server but its bytes.
+//! `suyuan-auditor`: verify a proof, witness a log, mirror a log. Knows nothing of the server but its bytes.
 
+mod mirror;
 mod online;
 mod report;
 mod state;
 mod verify;
 mod witness;
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use trace::{
@@ -50,6 +51,22 @@ enum Command {
         #[arg(long = "log", required = true)]
         logs: Vec<String>,
     },
+    /// Copy a log's tiles to disk and check that it only grows. Exit status: 0 it does, 1 alarm, 2 could not look
+    Mirror {
+        /// The log's tile prefix: what stands before `/checkpoint`
+        url: String,
+        /// Directory of the copy; kept between looks, it is what the next look compares with
+        directory: PathBuf,
+        /// Whom to believe: logs, witnesses, quorum, chains
+        #[arg(long)]
+        trust: PathBuf,
+        /// Node of a chain that the trust file names: its head is compared, too
+        #[arg(long, value_name = "URL")]
+        rpc: Option<String>,
+        /// Look again every so many seconds, until something is wrong
+        #[arg(long, value_name = "SECONDS")]
+        every: Option<u64>,
+    },
     /// Make a witness's key; prints its verifier key
     Keygen {
         /// Key name, such as a domain and a path
@@ -84,6 +101,13 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
             drop(out);
             witness::run(listen, signer, state::State::open(&state)?, logs)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Mirror { url, directory, trust, rpc, every } => {
+            let trust = std::fs::read_to_string(trust)?.parse()?;
+            let http = reqwest::Client::new();
+            let mirror =
+                mirror::Mirror { url: &url, directory: &directory, trust: &trust, http, rpc: rpc.as_deref() };
+            Ok(mirror::run(&mirror, every.map(Duration::from_secs), &mut out)?)
         }
         Command::Keygen { name, file } => {
             let mut seed = [0; 32];

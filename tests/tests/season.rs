@@ -214,6 +214,7 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
     an_unknown_code_was_never_issued(&house).await;
     readings_are_evidence(&house).await;
+    the_log_can_be_mirrored(&house);
     no_person_stands_in_clear_in_a_dump(&house);
     evidence_cannot_be_changed_by_the_application(&house);
     nothing_acknowledged_is_lost_when_processes_are_killed(&mut house).await;
@@ -358,6 +359,21 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut Hous
     house.stack.gateway.as_mut().unwrap().kill().unwrap();
     house.stack.start_gateway().await.unwrap();
     fsck(&house.stack);
+}
+
+/// A copy of the log by who trusts nobody: its entries give the signed head, and the chain's.
+fn the_log_can_be_mirrored(house: &House) {
+    let (trust, copy) = (house.stack.write_trust().unwrap(), house.data.join("mirror"));
+    let chain = &house.stack.chain.as_ref().unwrap().rpc_url;
+    let url = house.stack.checkpoint_url();
+    let prefix = url.trim_end_matches("/checkpoint");
+    for look in ["first", "second"] {
+        let mut command = Command::new(house.stack.options.programs.join("suyuan-auditor"));
+        command.args(["mirror", prefix, "--rpc", chain, "--trust"]).arg(&trust).arg(&copy);
+        let mirrored = command.output().unwrap();
+        assert_eq!(mirrored.status.code(), Some(0), "the {look} look: {}", said(&mirrored));
+        assert!(said(&mirrored).contains("of them on the chain"), "{}", said(&mirrored));
+    }
 }
 
 /// What an instrument sent is evidence for the ticket made from it, and a window's readings for the lot that lay there.
