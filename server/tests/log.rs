@@ -153,6 +153,71 @@ async fn a_leader_killed_before_the_commit_leaves_the_queue_as_it_was() {
     assert_eq!(sequencer.root(), naive_root(10));
 }
 
+/// Cut off between any two of its steps, by a process that ends or by a database that drops the connection, hundreds of
+/// times: never a gap, a duplicate, or a head that its entries do not give.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequencer_cut_off_at_any_moment_leaves_a_log_that_its_entries_give() {
+    const ROUNDS: u32 = 300;
+    let Some((store, url)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    let (admin, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let (mut queued, mut cut_off, mut stepped) = (0, 0, 0);
+    for round in 0..ROUNDS {
+        let more = 1 + round % 7 * (1 + round % 40);
+        queue(&store, queued, queued + more).await;
+        queued += more;
+        let mut sequencer = lead(&ledger).await;
+        // From at once to longer than a step takes.
+        let moment = std::time::Duration::from_micros(u64::from(round * 7919 % 9_000));
+        let cut = async {
+            tokio::time::sleep(moment).await;
+            if round % 3 == 0 {
+                let kill = "select pg_terminate_backend(pid) from pg_stat_activity
+                    where datname = current_database() and pid <> pg_backend_pid()";
+                admin.batch_execute(kill).await.unwrap();
+                // The step is left to find out by itself.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            done = sequencer.step() => match done {
+                Ok(_) => stepped += 1,
+                Err(_) => cut_off += 1,
+            },
+            () = cut => cut_off += 1,
+        }
+    }
+    assert!(cut_off > 30 && stepped > 30, "{cut_off} cut off, {stepped} whole: the moments miss the steps");
+    let mut sequencer = lead(&ledger).await;
+    while sequencer.step().await.unwrap().is_some() {}
+    assert_eq!(sequencer.size(), u64::from(queued), "a gap or a duplicate");
+
+    let mut conn = store.connection().await.unwrap();
+    let logged = rows::entries_from(&mut conn, ledger.log_id(), 0, i64::from(queued) + 1).await.unwrap();
+    let (mut expected, mut found) = (entries(0, queued), logged.clone());
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    let heads = rows::newest_checkpoints(&mut conn, ledger.log_id(), i64::from(ROUNDS) * 2).await.unwrap();
+    for head in &heads {
+        let prefix = &logged[..usize::try_from(head.size).unwrap()];
+        let leaves: Vec<Hash> =
+            prefix.iter().map(|entry| merkle::leaf_hash(&Hash::from_slice(entry).unwrap())).collect();
+        assert_eq!(merkle::root(&leaves).as_bytes().as_slice(), head.root, "the head of size {}", head.size);
+    }
+}
+
+/// The lock of one that was cut off goes when Postgres sees its connection closed.
+async fn lead(ledger: &Arc<Ledger>) -> Sequencer {
+    loop {
+        match Sequencer::lead(Arc::clone(ledger)).await {
+            Ok(Some(sequencer)) => return sequencer,
+            Ok(None) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_one_leads_and_a_lost_swap_writes_nothing() {
     let Some((store, _)) = fresh().await else { return };
