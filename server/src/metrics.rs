@@ -43,6 +43,16 @@ const ALL: [&Counter; 6] = [
     &SIGN_INS_REFUSED,
 ];
 
+/// One gauge with its values by label (`key="value"`, or nothing).
+pub fn gauge(name: &str, values: impl IntoIterator<Item = (String, u64)>) -> String {
+    let mut text = format!("# TYPE {name} gauge\n");
+    for (label, value) in values {
+        let label = if label.is_empty() { label } else { format!("{{{label}}}") };
+        writeln!(text, "{name}{label} {value}").unwrap_or_default();
+    }
+    text
+}
+
 /// The page a scraper reads.
 pub fn page() -> String {
     let mut text = String::new();

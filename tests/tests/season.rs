@@ -214,7 +214,7 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
     an_unknown_code_was_never_issued(&house).await;
     readings_are_evidence(&house).await;
-    the_log_can_be_mirrored(&house);
+    the_log_can_be_mirrored(&house).await;
     no_person_stands_in_clear_in_a_dump(&house);
     evidence_cannot_be_changed_by_the_application(&house);
     nothing_acknowledged_is_lost_when_processes_are_killed(&mut house).await;
@@ -362,11 +362,18 @@ async fn nothing_acknowledged_is_lost_when_processes_are_killed(house: &mut Hous
 }
 
 /// A copy of the log by who trusts nobody: its entries give the signed head, and the chain's.
-fn the_log_can_be_mirrored(house: &House) {
+async fn the_log_can_be_mirrored(house: &House) {
     let (trust, copy) = (house.stack.write_trust().unwrap(), house.data.join("mirror"));
     let chain = &house.stack.chain.as_ref().unwrap().rpc_url;
     let url = house.stack.checkpoint_url();
     let prefix = url.trim_end_matches("/checkpoint");
+    let state: serde_json::Value = house.get("/api/v1/log").await.json().await.unwrap();
+    assert_eq!(state["anchors"][0]["chain"], "dev", "{state}");
+    assert!(state["witnesses"][0]["size"].as_u64().is_some_and(|size| size > 0), "{state}");
+    let metrics = house.get("/metrics").await.text().await.unwrap();
+    for gauge in ["suyuan_anchor_behind_entries{chain=\"dev\"}", "suyuan_anchor_gas{chain=\"dev\"}"] {
+        assert!(metrics.contains(gauge), "{metrics}");
+    }
     for look in ["first", "second"] {
         let mut command = Command::new(house.stack.options.programs.join("suyuan-auditor"));
         command.args(["mirror", prefix, "--rpc", chain, "--trust"]).arg(&trust).arg(&copy);

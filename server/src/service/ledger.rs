@@ -2,10 +2,13 @@
 
 pub mod tree;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use store::{Connection, Store, StoreError, ledger as rows};
+use store::{Connection, Store, StoreError, anchor::Anchor, ledger as rows};
 use trace::{
     hash::Hash,
     merkle,
@@ -39,6 +42,26 @@ pub enum LedgerError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Anchors among which each chain's newest is found.
+const ANCHORS_LOOKED_AT: i64 = 64;
+
+/// What others than the operator have of the open log.
+#[derive(Debug)]
+pub struct Outside {
+    /// Each configured witness, and the newest size that it cosigned.
+    pub witnesses: Vec<(String, Option<u64>)>,
+    /// The newest head on each chain.
+    pub anchors: Vec<Anchor>,
+}
+
+/// The newest head of the log that stands on each chain.
+pub async fn newest_anchors(conn: &mut Connection, log_id: i16) -> Result<Vec<Anchor>, StoreError> {
+    let mut newest = store::anchor::standing(conn, log_id, 0, ANCHORS_LOOKED_AT).await?;
+    let mut chains = BTreeSet::new();
+    newest.retain(|anchor| chains.insert((anchor.chain_id, anchor.contract.clone())));
+    Ok(newest)
 }
 
 /// Why nothing is signed now.
@@ -172,6 +195,16 @@ impl Ledger {
     pub async fn head(&self, conn: &mut Connection) -> Result<(u64, Hash, DateTime<Utc>), LedgerError> {
         let head = rows::head(conn, self.log.id).await?;
         Ok((to_u64(head.size)?, to_hash(&head.root)?, head.signed_at))
+    }
+
+    /// What witnesses and chains have of this log; one that is missing stands there with nothing.
+    pub async fn outside(&self, conn: &mut Connection) -> Result<Outside, LedgerError> {
+        let mut witnesses = Vec::new();
+        for name in self.policy.witnesses().keys() {
+            let size = rows::newest_size_of(conn, self.log.id, name).await?;
+            witnesses.push((name.clone(), size.map(to_u64).transpose()?));
+        }
+        Ok(Outside { witnesses, anchors: newest_anchors(conn, self.log.id).await? })
     }
 
     /// A checkpoint with the cosignatures that it has.

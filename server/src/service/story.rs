@@ -79,9 +79,6 @@ pub struct Leaf {
     pub index: i64,
 }
 
-/// Anchors among which each chain's newest is found.
-const ANCHORS_LOOKED_AT: i64 = 16;
-
 /// The newest head of the log that holds the lot's own record.
 #[derive(Debug)]
 pub struct Head {
@@ -324,15 +321,8 @@ async fn head(conn: &mut Connection, log_id: i16) -> Result<Option<Head>, StoreE
         size: checkpoint.size,
         signed_at: checkpoint.signed_at,
         witnesses: cosignatures.into_iter().map(|cosignature| cosignature.witness).collect(),
-        anchors: anchors(conn, log_id).await?,
+        anchors: super::ledger::newest_anchors(conn, log_id).await?,
     }))
-}
-
-async fn anchors(conn: &mut Connection, log_id: i16) -> Result<Vec<store::anchor::Anchor>, StoreError> {
-    let mut newest = store::anchor::standing(conn, log_id, 0, ANCHORS_LOOKED_AT).await?;
-    let mut chains = BTreeSet::new();
-    newest.retain(|anchor| chains.insert((anchor.chain_id, anchor.contract.clone())));
-    Ok(newest)
 }
 
 /// Counts a scan of a code that was issued: the code and the month, nothing else.

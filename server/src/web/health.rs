@@ -6,7 +6,9 @@ use actix_web::{
 };
 use serde_json::json;
 
-use crate::{metrics, web::AppState};
+use trace::causes::Causes;
+
+use crate::{metrics, service::ledger::LedgerError, web::AppState};
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -29,8 +31,37 @@ async fn ready(state: Data<AppState>) -> HttpResponse {
     HttpResponse::ServiceUnavailable().json(json!({"status": "not ready", "reasons": reasons}))
 }
 
-async fn counters() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(metrics::page())
+/// The process's counters, and how far witnesses and chains are behind the log.
+async fn counters(state: Data<AppState>) -> HttpResponse {
+    let mut page = metrics::page();
+    match log_gauges(&state).await {
+        Ok(gauges) => page.push_str(&gauges),
+        Err(error) => {
+            tracing::warn!(error = %Causes(&error), "the log's gauges are missing");
+        }
+    }
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(page)
+}
+
+async fn log_gauges(state: &AppState) -> Result<String, LedgerError> {
+    let mut conn = state.store.connection().await?;
+    let (size, ..) = state.ledger.head(&mut conn).await?;
+    let outside = state.ledger.outside(&mut conn).await?;
+    let mut gauges = metrics::gauge("suyuan_log_entries", [(String::new(), size)]);
+    let behind = |has: u64| size.saturating_sub(has);
+    let witnesses = outside
+        .witnesses
+        .iter()
+        .map(|(name, has)| (format!("witness=\"{name}\""), behind(has.unwrap_or_default())));
+    gauges.push_str(&metrics::gauge("suyuan_witness_behind_entries", witnesses));
+    let chains = outside.anchors.iter().map(|anchor| {
+        (format!("chain=\"{}\"", anchor.chain), behind(u64::try_from(anchor.size).unwrap_or_default()))
+    });
+    gauges.push_str(&metrics::gauge("suyuan_anchor_behind_entries", chains));
+    let spent = store::anchor::gas_spent(&mut conn).await?;
+    let spent = spent.into_iter().map(|(chain, gas)| (format!("chain=\"{chain}\""), gas.unsigned_abs()));
+    gauges.push_str(&metrics::gauge("suyuan_anchor_gas", spent));
+    Ok(gauges)
 }
 
 async fn icon() -> HttpResponse {

@@ -112,6 +112,15 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
     let witnessed = ledger.witnessed(&mut conn).await?;
     let witnessed = witnessed.map(|(checkpoint, _)| to_u64(checkpoint.size)).transpose()?;
     let reasons = ledger.not_ready().await?;
+    let outside = ledger.outside(&mut conn).await?;
+    let seen_by = outside.witnesses.iter().map(|(name, size)| json!({"name": name, "size": size}));
+    let anchors = outside.anchors.iter().map(|anchor| {
+        json!({
+            "chain": anchor.chain, "chain_id": anchor.chain_id, "contract": anchor.contract, "size": anchor.size,
+            "state": anchor.state, "block": anchor.block_number,
+            "at": anchor.anchored_at.map(|at| at.to_rfc3339()),
+        })
+    });
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-cache")).json(json!({
         "origin": ledger.origin(),
         "vkey": ledger.verifier().to_string(),
@@ -119,6 +128,8 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
         "root": root,
         "signed_at": signed_at.to_rfc3339(),
         "witnessed_size": witnessed,
+        "witnesses": seen_by.collect::<Vec<_>>(),
+        "anchors": anchors.collect::<Vec<_>>(),
         "not_ready": reasons,
     })))
 }

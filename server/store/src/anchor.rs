@@ -222,3 +222,15 @@ pub async fn standing(
         .load(conn)
         .await?)
 }
+
+/// What each chain's anchors cost, in gas.
+pub async fn gas_spent(conn: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
+    let spent: Vec<(String, i64)> = anchor::table
+        .filter(anchor::gas_used.is_not_null())
+        .group_by(anchor::chain)
+        .select((anchor::chain, diesel::dsl::sql::<sql_types::BigInt>("coalesce(sum(gas_used), 0)::bigint")))
+        .order(anchor::chain)
+        .load(conn)
+        .await?;
+    Ok(spent)
+}
