@@ -7,7 +7,7 @@ use actix_web::{
 use serde::Deserialize;
 use serde_json::json;
 use store::lot;
-use trace::profile::build::lot_uri;
+use trace::{gs1::LotId, profile::build::lot_uri};
 
 use crate::{
     service::codes,
@@ -36,8 +36,12 @@ async fn serials(
     limit: Query<Limit>,
 ) -> Result<HttpResponse, WebError> {
     let (gtin, number) = path.into_inner();
+    let uri = lot_uri(&gtin, &number);
+    if uri.parse::<LotId>().is_err() {
+        return Err(WebError::NotFound);
+    }
     let mut conn = state.store.connection().await?;
-    let found = lot::by_uri(&mut conn, &lot_uri(&gtin, &number)).await?;
+    let found = lot::by_uri(&mut conn, &uri).await?;
     let may = |lot: &lot::Lot| lot.made_by == member.party.id || member.party.role == "operator";
     let lot = found.filter(may).ok_or(WebError::NotFound)?;
     let serials = codes::serials_of(&mut conn, &state.serial_master, lot.id, limit.limit).await?;
