@@ -34,6 +34,10 @@ closed-fields = { $count ->
    *[other] { $count } fields closed
 }
 step-late = reported late
+step-loading = Loaded
+step-unloading = Unloaded
+step-departing = Departed
+step-arriving = Arrived
 step-conditions = Conditions measured
 step-epoch = Merged into a bin
 custody-derived = derived by the system
@@ -63,7 +67,7 @@ report-what = What happened?
 report-hint = Please leave out names and phone numbers.
 report-send = Send
 report-thanks = Thank you, we have it
-report-kept = Your report is kept; the authority and the maker will see it.
+report-kept = Your report is kept; with the code that it is about.
 scans = This code was scanned { $times ->
     [one] once
    *[other] { $times } times

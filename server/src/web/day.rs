@@ -19,7 +19,7 @@ use crate::{
         caller::SignedIn,
         locale::Words,
         page::{self, Frame},
-        scan::{party_name, step_name},
+        scan::{named_by, party_name, step_name},
     },
 };
 
@@ -136,7 +136,10 @@ async fn day(
                 name: step_name(
                     w,
                     record.profile.split('/').next().unwrap_or_default(),
-                    record.step.as_deref(),
+                    record
+                        .public
+                        .get("event")
+                        .map_or(record.step.as_deref(), |event| named_by(record.step.as_deref(), event)),
                 ),
                 when: w
                     .moment(record.event_time.unwrap_or(record.accepted_at), record.event_offset.as_deref()),

@@ -325,6 +325,11 @@ pub fn step_name(w: &Words, profile: &str, step: Option<&str>) -> String {
     if w.has(&own) { w.say(&own) } else { w.or(&format!("step-{step}"), step) }
 }
 
+/// What a step without a form of ours is called by: an imported event's business step (CBV 2.0 §7.1), in its short form.
+pub fn named_by<'a>(step: Option<&'a str>, event: &'a Value) -> Option<&'a str> {
+    step.or_else(|| event.get("bizStep")?.as_str()?.rsplit(['/', ':', '-']).next())
+}
+
 fn step_view(w: &Words, state: &AppState, step: &Told) -> StepView {
     let mut quantities = Vec::new();
     for (label, sums) in
@@ -341,7 +346,7 @@ fn step_view(w: &Words, state: &AppState, step: &Told) -> StepView {
         }
     }
     StepView {
-        name: step_name(w, &step.profile, step.step.as_deref()),
+        name: step_name(w, &step.profile, named_by(step.step.as_deref(), &step.event)),
         who: step.party.as_ref().map_or_else(String::new, |party| party_name(w, &step.profile, party)),
         county: step.county.clone(),
         when: w.moment(step.time.unwrap_or(step.accepted_at), step.offset.as_deref()),
