@@ -18,7 +18,7 @@ use trace::{
     profile::{
         Effect, Profile, Refusal, Step,
         build::{self, Built},
-        form,
+        form::{self, Values},
     },
     record::{Ref, Rel},
 };
@@ -126,7 +126,7 @@ impl Capture<'_> {
         let values = form::parse(profile, step, submitted).map_err(CaptureError::Refused)?;
         let facts = self.facts(&mut transaction, request, &values, now).await?;
         let built = build::build(profile, step, &values, &facts.context).map_err(CaptureError::Refused)?;
-        let entry = self.write(&mut transaction, request, &facts, &built, now).await?;
+        let entry = self.write(&mut transaction, request, &values, &facts, &built, now).await?;
         transaction.commit().await?;
         Ok(Receipt { jti, entry, fresh: true, warnings: built.warnings })
     }
@@ -135,6 +135,7 @@ impl Capture<'_> {
         &self,
         conn: &mut Connection,
         request: Request<'_>,
+        values: &Values,
         facts: &Facts,
         built: &Built,
         now: DateTime<Utc>,
@@ -155,7 +156,7 @@ impl Capture<'_> {
             decoys: built.decoys,
             person: Some((person, &data_key)),
             step: Some(step.id.clone()),
-            grade: grade(evidence, &built.event),
+            grade: grade(step, values, evidence, &built.event),
             place_id: Some(place.id),
             ..NewRecord::new(party, &signer.secret, jti, profile.reference(), body, now)
         };
@@ -210,10 +211,13 @@ fn answered(effect: &Effect, facts: &Facts) -> Vec<Ref> {
     shipped.map(|leaf| Ref { rel: Rel::Answers, leaf }).into_iter().collect()
 }
 
-/// How well founded the statement is: figures that devices signed, a document or what a gateway signed for a device, or the
-/// author's word.
-fn grade(evidence: &[Evidence], event: &Json) -> &'static str {
-    if !evidence.is_empty() {
+/// How well founded the statement is: figures that devices signed, all of them; a document, or what a gateway signed for a
+/// device; or the author's word. One figure typed over what the instrument sent makes the whole the author's.
+fn grade(step: &Step, values: &Values, evidence: &[Evidence], event: &Json) -> &'static str {
+    let mut instruments = step.fields.iter().filter(|field| field.instrument.is_some());
+    let measured =
+        instruments.all(|field| values.number(&field.id).is_none() || values.device(&field.id).is_some());
+    if !evidence.is_empty() && measured {
         return if evidence.iter().all(|pack| pack.by_device) { "device" } else { "documented" };
     }
     let documents = event.get("bizTransactionList").and_then(Json::as_array);

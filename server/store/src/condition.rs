@@ -104,7 +104,7 @@ pub struct Carried {
     pub index: Option<i64>,
 }
 
-/// Ascending by log and index; those that are not logged yet come last.
+/// Ascending by log and index; those that are not logged yet come last, and those that the strict check refused are not there.
 pub async fn packs(
     conn: &mut Connection,
     place_id: i64,
@@ -115,6 +115,8 @@ pub async fn packs(
         "select p.device_id, p.entry, e.log_id, e.index
         from pack p join device d on d.id = p.device_id left join entry e on e.hash = p.entry
         where d.place_id = $1 and p.last_at >= $2 and p.first_at < $3
+            and (e.index is not null or exists (select from pending q where q.entry = p.entry)
+                or exists (select from strict_check s where (s.device_id, s.cti) = (p.device_id, p.cti)))
         order by e.log_id nulls last, e.index",
     )
     .bind::<BigInt, _>(place_id)
