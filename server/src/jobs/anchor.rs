@@ -112,18 +112,21 @@ impl<'a> Anchorer<'a> {
             return Ok(false);
         }
         let tip = evm.block_number().await?;
+        // Before the receipts: a block that comes in between must not make a nonce look used by another transaction.
+        let next_nonce = evm.nonce(self.chain.account.address()).await?;
         let mut waits = false;
         for row in open {
             let receipt = evm.receipt(to_hash(&row.tx_hash)?).await?;
             match (row.state.as_str(), receipt) {
-                ("anchored", Some(receipt)) => self.deepen(&row, &receipt, tip).await?,
-                ("anchored", None) => {
+                ("anchored", Some(receipt)) if receipt.succeeded => self.deepen(&row, &receipt, tip).await?,
+                // Forgotten, or taken by another block and reverted there.
+                ("anchored", _) => {
                     tracing::warn!(chain = row.chain, size = row.size, "the chain was re-organised");
                     rows::uprooted(&mut self.session, row.id).await?;
                     waits = true;
                 }
                 (_, Some(receipt)) if receipt.succeeded => self.root(&row, &receipt).await?,
-                (_, receipt) => waits |= self.chase(evm, &row, receipt.is_some()).await?,
+                (_, receipt) => waits |= self.chase(evm, &row, receipt.is_some(), next_nonce).await?,
             }
         }
         Ok(waits)
@@ -158,7 +161,14 @@ impl<'a> Anchorer<'a> {
     }
 
     /// A transaction that no block shows, or that was `reverted`: perhaps an earlier one of the same head was taken.
-    async fn chase(&mut self, evm: &Evm, row: &Anchor, reverted: bool) -> Result<bool, AnchorError> {
+    /// `next_nonce` is the account's before the receipt was asked for.
+    async fn chase(
+        &mut self,
+        evm: &Evm,
+        row: &Anchor,
+        reverted: bool,
+        next_nonce: u64,
+    ) -> Result<bool, AnchorError> {
         let size = to_u64(row.size)?;
         if let Some(found) = evm.find(self.ledger.origin(), Some(size)).await? {
             if found.head.root.as_bytes().as_slice() != row.root.as_slice() {
@@ -173,8 +183,7 @@ impl<'a> Anchorer<'a> {
             rows::anchored(&mut self.session, row.id, block, Utc::now()).await?;
             return Ok(false);
         }
-        let nonce = to_u64(row.nonce)?;
-        if reverted || evm.nonce(self.chain.account.address()).await? > nonce {
+        if reverted || next_nonce > to_u64(row.nonce)? {
             let reason = if reverted { "reverted" } else { "its nonce was used by another transaction" };
             tracing::warn!(chain = row.chain, size = row.size, reason, "not anchored");
             rows::fail(&mut self.session, row.id, reason).await?;
