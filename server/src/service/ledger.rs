@@ -54,6 +54,8 @@ pub struct Outside {
     pub witnesses: Vec<(String, Option<u64>)>,
     /// The newest head on each chain.
     pub anchors: Vec<Anchor>,
+    /// What each chain's anchors cost, in gas.
+    pub gas: Vec<(String, u64)>,
 }
 
 /// The newest head of the log that stands on each chain.
@@ -204,7 +206,12 @@ impl Ledger {
             let size = rows::newest_size_of(conn, self.log.id, name).await?;
             witnesses.push((name.clone(), size.map(to_u64).transpose()?));
         }
-        Ok(Outside { witnesses, anchors: newest_anchors(conn, self.log.id).await? })
+        let spent = store::anchor::gas_spent(conn).await?;
+        let gas = spent
+            .into_iter()
+            .map(|(chain, gas)| Ok((chain, to_u64(gas)?)))
+            .collect::<Result<_, LedgerError>>()?;
+        Ok(Outside { witnesses, anchors: newest_anchors(conn, self.log.id).await?, gas })
     }
 
     /// A checkpoint with the cosignatures that it has.

@@ -58,8 +58,7 @@ async fn log_gauges(state: &AppState) -> Result<String, LedgerError> {
         (format!("chain=\"{}\"", anchor.chain), behind(u64::try_from(anchor.size).unwrap_or_default()))
     });
     gauges.push_str(&metrics::gauge("suyuan_anchor_behind_entries", chains));
-    let spent = store::anchor::gas_spent(&mut conn).await?;
-    let spent = spent.into_iter().map(|(chain, gas)| (format!("chain=\"{chain}\""), gas.unsigned_abs()));
+    let spent = outside.gas.iter().map(|(chain, gas)| (format!("chain=\"{chain}\""), *gas));
     gauges.push_str(&metrics::gauge("suyuan_anchor_gas", spent));
     Ok(gauges)
 }
