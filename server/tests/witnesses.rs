@@ -30,7 +30,7 @@ use trace::{
     tlog::{
         checkpoint::Checkpoint,
         cosignature,
-        note::{Algorithm, SignerKey},
+        note::{Algorithm, Note, SignerKey},
         policy::Policy,
         witness::AddCheckpoint,
     },
@@ -82,9 +82,56 @@ async fn add_checkpoint(memory: web::Data<Memory>, body: String) -> HttpResponse
 async fn ledger(database: &str, url: &str) -> Option<Arc<Ledger>> {
     let database = database::fresh(database).await?;
     let key = signer("witness.example/w1", 9).verifier_as(Algorithm::CosignatureV1);
-    let policy: Policy = format!("witness w1 {key} {url}\nquorum w1\n").parse().unwrap();
-    let store = Store::open(&database, 8).unwrap();
-    Some(Arc::new(Ledger::open(store, "log.example", "demo", signer(ORIGIN, 1), policy).await.unwrap()))
+    Some(open(&database, &format!("witness w1 {key} {url}\nquorum w1\n")).await)
+}
+
+/// A server's ledger over the database.
+async fn open(database: &str, policy: &str) -> Arc<Ledger> {
+    let policy: Policy = policy.parse().unwrap();
+    let store = Store::open(database, 8).unwrap();
+    Arc::new(Ledger::open(store, "log.example", "demo", signer(ORIGIN, 1), policy).await.unwrap())
+}
+
+/// Names a witness by number; its key needs no process.
+fn witness_key(number: u8) -> SignerKey {
+    signer(&format!("witness.example/w{number}"), 8 + number)
+}
+
+/// `quorum` of `count` witnesses that nobody asks.
+fn silent_policy(count: u8, quorum: u8) -> String {
+    let line = |number| {
+        let key = witness_key(number).verifier_as(Algorithm::CosignatureV1);
+        format!("witness w{number} {key}\n")
+    };
+    let names: Vec<String> = (1..=count).map(|number| format!("w{number}")).collect();
+    let lines: String = (1..=count).map(line).collect();
+    format!("{lines}group all {quorum} {}\nquorum all\n", names.join(" "))
+}
+
+/// Keeps a cosignature as if the witness had answered it.
+async fn cosigned_by(ledger: &Ledger, number: u8, size: i64) {
+    let mut conn = ledger.store().connection().await.unwrap();
+    let checkpoint = rows::checkpoint(&mut conn, ledger.log_id(), size).await.unwrap().unwrap();
+    let note: Note = checkpoint.note.parse().unwrap();
+    let line = cosignature::cosign(&note.text, 1_800_000_000, &witness_key(number)).to_string();
+    let (log_id, witness, at) = (ledger.log_id(), format!("w{number}"), chrono::Utc::now());
+    rows::insert_cosignature(&mut conn, &rows::Cosignature { log_id, size, witness, line, at })
+        .await
+        .unwrap();
+}
+
+/// Lets time pass: every head was signed so much earlier.
+async fn age(database: &str, seconds: u32) {
+    let (client, connection) = tokio_postgres::connect(database, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let statement = format!("update checkpoint set signed_at = signed_at - interval '{seconds} seconds'");
+    client.batch_execute(&statement).await.unwrap();
+}
+
+async fn published_size(ledger: &Ledger) -> Option<u64> {
+    let mut conn = ledger.store().connection().await.unwrap();
+    let note = ledger.published(&mut conn).await.unwrap()?;
+    Some(note.text.parse::<Checkpoint>().unwrap().size)
 }
 
 async fn grow(ledger: &Arc<Ledger>, sequencer: &mut Sequencer, numbers: std::ops::Range<u32>) {
@@ -173,6 +220,55 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     }
     assert_eq!(ledger.head(&mut conn).await.unwrap().0, 8);
     overridden.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_once_is_never_followed_by_less() {
+    let Some(database) = database::fresh("witness_published").await else { return };
+    let ledger = open(&database, &silent_policy(1, 1)).await;
+    // Another server, over the same database.
+    let other = open(&database, &silent_policy(1, 1)).await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    grow(&ledger, &mut sequencer, 0..3).await;
+    assert_eq!(published_size(&ledger).await, None, "it waits for a witness");
+    let (mut shown, mut latest) = (None, Vec::new());
+    // The witness is away for minutes, then answers for heads that are older than what was shown meanwhile.
+    for (round, cosigned) in [(1, None), (2, None), (3, Some(9)), (4, Some(12)), (5, None), (6, Some(21))] {
+        age(&database, 45).await;
+        grow(&ledger, &mut sequencer, round * 3..round * 3 + 3).await;
+        if let Some(size) = cosigned {
+            cosigned_by(&ledger, 1, size).await;
+        }
+        for server in [&ledger, &other] {
+            let now = published_size(server).await;
+            assert!(now >= shown, "round {round}: {now:?} was shown after {shown:?}");
+            shown = now;
+        }
+        latest.push(shown);
+    }
+    assert_eq!(latest, [None, Some(3), Some(9), Some(12), Some(12), Some(21)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_enough_have_cosigned_stays_so_while_one_runs_ahead() {
+    let Some(database) = database::fresh("witness_ahead").await else { return };
+    let ledger = open(&database, &silent_policy(3, 2)).await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    let mut conn = ledger.store().connection().await.unwrap();
+    grow(&ledger, &mut sequencer, 0..1).await;
+    cosigned_by(&ledger, 1, 1).await;
+    assert!(ledger.witnessed(&mut conn).await.unwrap().is_none(), "one of two");
+    cosigned_by(&ledger, 3, 1).await;
+    for number in 1..100 {
+        grow(&ledger, &mut sequencer, number..number + 1).await;
+        cosigned_by(&ledger, 1, i64::from(number) + 1).await;
+    }
+    let size = |found: Option<(rows::Checkpoint, Note)>| found.map(|(checkpoint, _)| checkpoint.size);
+    assert_eq!(size(ledger.witnessed(&mut conn).await.unwrap()), Some(1));
+    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.log_id(), 1).await.unwrap()), None);
+    cosigned_by(&ledger, 2, 99).await;
+    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.log_id(), 1).await.unwrap()), Some(99));
+    assert_eq!(size(ledger.witnessed(&mut conn).await.unwrap()), Some(99));
 }
 
 #[tokio::test(flavor = "multi_thread")]

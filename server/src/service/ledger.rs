@@ -27,8 +27,9 @@ use tree::{TreeError, TreeReader};
 const WITNESS_PATIENCE: TimeDelta = TimeDelta::seconds(60);
 /// A leaf that waits longer than this means that nobody sequences.
 const QUEUE_WAIT_MAX: TimeDelta = TimeDelta::seconds(15);
-/// Cosigned checkpoints looked at for one that meets the policy.
-const CANDIDATES: i64 = 16;
+/// Checkpoints with enough cosignatures looked at for one that meets the policy: all do, but where groups stand in groups or
+/// a witness's key was replaced.
+const CANDIDATES: i64 = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -232,10 +233,13 @@ impl Ledger {
         &self,
         conn: &mut Connection,
     ) -> Result<Option<(rows::Checkpoint, Note)>, LedgerError> {
-        let candidates = if self.policy.is_enough([]) {
-            rows::newest_checkpoints(conn, self.log.id, 1).await?
-        } else {
-            rows::newest_cosigned(conn, self.log.id, CANDIDATES).await?
+        let (names, least) = self.policy.deciding();
+        let candidates = match least {
+            0 => rows::newest_checkpoints(conn, self.log.id, 1).await?,
+            least => {
+                let quorum = rows::Quorum { names: &names, least };
+                rows::newest_with_quorum(conn, self.log.id, quorum, CANDIDATES).await?
+            }
         };
         for checkpoint in candidates {
             let note = self.note(conn, &checkpoint).await?;
@@ -254,7 +258,9 @@ impl Ledger {
         index: u64,
     ) -> Result<Option<(rows::Checkpoint, Note)>, LedgerError> {
         let index = i64::try_from(index).map_err(|_| LedgerError::Corrupt)?;
-        for checkpoint in rows::cosigned_after(conn, log_id, index, CANDIDATES).await? {
+        let (names, least) = self.policy.deciding();
+        let quorum = rows::Quorum { names: &names, least };
+        for checkpoint in rows::first_with_quorum(conn, log_id, index, quorum, CANDIDATES).await? {
             let note = self.note(conn, &checkpoint).await?;
             if self.meets_policy(&note) {
                 return Ok(Some((checkpoint, note)));
@@ -263,19 +269,17 @@ impl Ledger {
         Ok(None)
     }
 
-    /// What `/checkpoint` answers: the newest that meets the policy; when none has for 60 s, the newest with what it has.
+    /// What `/checkpoint` answers: the newest that meets the policy, or where it is newer the newest that was signed 60 s ago,
+    /// with what it has. Time and rows only add to both, so that no server ever shows less than another has shown.
     pub async fn published(&self, conn: &mut Connection) -> Result<Option<Note>, LedgerError> {
-        let witnessed = self.witnessed(conn).await?;
-        let size = witnessed.as_ref().map_or(-1, |(checkpoint, _)| checkpoint.size);
-        let next = rows::first_checkpoint_after(conn, self.log.id, size).await?;
-        let is_late = next.is_some_and(|next| Utc::now() - next.signed_at > WITNESS_PATIENCE);
-        match witnessed {
-            Some((_, note)) if !is_late => Ok(Some(note)),
-            None if !is_late => Ok(None),
-            _ => match rows::newest_checkpoints(conn, self.log.id, 1).await?.first() {
-                Some(newest) => Ok(Some(self.note(conn, newest).await?)),
-                None => Ok(None),
-            },
+        let waited = rows::newest_signed_before(conn, self.log.id, WITNESS_PATIENCE).await?;
+        match (self.witnessed(conn).await?, waited) {
+            (Some((witnessed, _)), Some(waited)) if witnessed.size < waited.size => {
+                Ok(Some(self.note(conn, &waited).await?))
+            }
+            (Some((_, note)), _) => Ok(Some(note)),
+            (None, Some(waited)) => Ok(Some(self.note(conn, &waited).await?)),
+            (None, None) => Ok(None),
         }
     }
 

@@ -3,10 +3,11 @@
 //! Append-only but for `pending` (taken from) and `head` (swapped). Hashes are 32 bytes as the columns hold them;
 //! `service::ledger` parses them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
+    dsl::count_star,
     prelude::*,
-    sql_types::{Array, BigInt, Binary, Bool, SmallInt},
+    sql_types::{Array, BigInt, Binary, Bool, SmallInt, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
 
@@ -145,7 +146,7 @@ pub async fn queue_all(conn: &mut Connection, entries: &[Vec<u8>]) -> Result<(),
 
 /// How many entries wait, and since when the oldest does.
 pub async fn queue_state(conn: &mut Connection) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
-    use diesel::dsl::{count_star, min};
+    use diesel::dsl::min;
     Ok(pending::table.select((count_star(), min(pending::queued_at))).first(conn).await?)
 }
 
@@ -240,15 +241,17 @@ pub async fn newest_checkpoints(
         .await?)
 }
 
-/// The oldest checkpoint that is larger than `size`.
-pub async fn first_checkpoint_after(
+/// The newest checkpoint that was signed so long ago, by the database's clock: the one that all servers share.
+pub async fn newest_signed_before(
     conn: &mut Connection,
     log_id: i16,
-    size: i64,
+    age: TimeDelta,
 ) -> Result<Option<Checkpoint>, StoreError> {
+    use diesel::dsl::{IntervalDsl as _, now};
+    let before = now.into_sql::<Timestamptz>() - age.num_seconds().seconds();
     Ok(checkpoint::table
-        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.gt(size)))
-        .order(checkpoint::size)
+        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::signed_at.le(before)))
+        .order(checkpoint::size.desc())
         .select(Checkpoint::as_select())
         .first(conn)
         .await
@@ -276,27 +279,60 @@ pub async fn newest_cosigned(
         .await?)
 }
 
-/// The first `limit` cosigned checkpoints that cover `index`, smallest first.
-pub async fn cosigned_after(
+/// Whose cosignatures count, and how many of them a checkpoint must have.
+#[derive(Debug, Clone, Copy)]
+pub struct Quorum<'a> {
+    pub names: &'a [&'a str],
+    pub least: usize,
+}
+
+impl Quorum<'_> {
+    fn least(&self) -> i64 {
+        i64::try_from(self.least).unwrap_or(i64::MAX)
+    }
+}
+
+/// The newest `limit` checkpoints that so many of the witnesses cosigned, newest first.
+pub async fn newest_with_quorum(
+    conn: &mut Connection,
+    log_id: i16,
+    quorum: Quorum<'_>,
+    limit: i64,
+) -> Result<Vec<Checkpoint>, StoreError> {
+    let sizes: Vec<i64> = cosignature::table
+        .filter(cosignature::log_id.eq(log_id))
+        .filter(cosignature::witness.eq_any(quorum.names))
+        .group_by(cosignature::size)
+        .having(count_star().ge(quorum.least()))
+        .order(cosignature::size.desc())
+        .limit(limit)
+        .select(cosignature::size)
+        .load(conn)
+        .await?;
+    let found = checkpoint::table.filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)));
+    Ok(found.order(checkpoint::size.desc()).select(Checkpoint::as_select()).load(conn).await?)
+}
+
+/// The first `limit` checkpoints over `index` that so many of the witnesses cosigned, smallest first.
+pub async fn first_with_quorum(
     conn: &mut Connection,
     log_id: i16,
     index: i64,
+    quorum: Quorum<'_>,
     limit: i64,
 ) -> Result<Vec<Checkpoint>, StoreError> {
     let sizes: Vec<i64> = cosignature::table
         .filter(cosignature::log_id.eq(log_id).and(cosignature::size.gt(index)))
-        .select(cosignature::size)
-        .distinct()
+        .filter(cosignature::witness.eq_any(quorum.names))
+        .group_by(cosignature::size)
+        .having(count_star().ge(quorum.least()))
         .order(cosignature::size)
         .limit(limit)
+        .select(cosignature::size)
         .load(conn)
         .await?;
-    Ok(checkpoint::table
-        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)))
-        .order(checkpoint::size)
-        .select(Checkpoint::as_select())
-        .load(conn)
-        .await?)
+    let found = checkpoint::table.filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)));
+    Ok(found.order(checkpoint::size).select(Checkpoint::as_select()).load(conn).await?)
 }
 
 pub async fn cosignatures(

@@ -116,6 +116,30 @@ impl Policy {
         self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by))
     }
 
+    /// The witnesses that the quorum counts, and the fewest of them that can meet it: what a look-up narrows its search by.
+    /// Where no quorum is asked for, everybody and none.
+    pub fn deciding(&self) -> (Vec<&str>, usize) {
+        let Some(quorum) = &self.quorum else {
+            return (self.witnesses.keys().map(String::as_str).collect(), 0);
+        };
+        let mut names = Vec::new();
+        let fewest = self.fewest(quorum, &mut names);
+        (names, fewest)
+    }
+
+    fn fewest<'a>(&'a self, name: &'a str, names: &mut Vec<&'a str>) -> usize {
+        let Some(group) = self.groups.get(name) else {
+            names.push(name);
+            return 1;
+        };
+        let mut of_members: Vec<usize> = Vec::with_capacity(group.members.len());
+        for member in &group.members {
+            of_members.push(self.fewest(member, names));
+        }
+        of_members.sort_unstable();
+        of_members.iter().take(group.threshold).sum()
+    }
+
     /// Groups name only what stands above them and no name is in two groups, so that each line is looked at once.
     fn is_met(&self, name: &str, by: &BTreeMap<String, u64>) -> bool {
         match self.groups.get(name) {

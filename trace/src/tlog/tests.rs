@@ -137,15 +137,19 @@ fn a_quorum_is_met_at_the_second_in_which_the_last_needed_witness_signed() {
         let key = witness.verifier_as(Algorithm::CosignatureV1);
         policy = format!("{policy}witness {name} {key}\n");
     }
-    for (rule, at) in [
-        ("group g any a b c\nquorum g\n", Some(100)),
-        ("group g 2 a b c\nquorum g\n", Some(200)),
-        ("group g all a b c\nquorum g\n", Some(300)),
-        ("quorum a\n", Some(300)),
-        ("quorum none\n", None),
+    for (rule, at, deciding, fewest) in [
+        ("group g any a b c\nquorum g\n", Some(100), "abc", 1),
+        ("group g 2 a b c\nquorum g\n", Some(200), "abc", 2),
+        ("group g all a b c\nquorum g\n", Some(300), "abc", 3),
+        ("group f all a b\ngroup g any f c\nquorum g\n", Some(200), "abc", 1),
+        ("group f all a b\ngroup g all f c\nquorum g\n", Some(300), "abc", 3),
+        ("quorum a\n", Some(300), "a", 1),
+        ("quorum none\n", None, "abc", 0),
     ] {
         let policy: Policy = format!("{policy}{rule}").parse().unwrap();
         assert_eq!(policy.witnessed(&note).unwrap().enough_at, at, "{rule}");
+        let (names, least) = policy.deciding();
+        assert_eq!((names.concat().as_str(), least), (deciding, fewest), "{rule}");
     }
 }
 
