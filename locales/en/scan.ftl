@@ -10,6 +10,10 @@ verdict-complete = The record is complete
 verdict-complete-means = Every step from the origin to here is recorded and stands in the public log.
 verdict-partial = The record has gaps
 verdict-partial-missing = { $count } lots upstream have no record of their origin.
+verdict-partial-unsound = { $count ->
+    [one] { $count } record was signed with a key that was not good any more.
+   *[other] { $count } records were signed with a key that was not good any more.
+}
 verdict-partial-unlogged = { $count } records wait for the log.
 verdict-partial-cut = There is more upstream than this page shows.
 verdict-recalled = Recalled
@@ -41,6 +45,11 @@ step-arriving = Arrived
 step-conditions = Conditions measured
 step-epoch = Merged into a bin
 custody-derived = derived by the system
+key-good = good, as the roster confirms
+key-unconfirmed = signer’s key not yet confirmed
+key-replaced = signer’s key was replaced
+key-revoked = signer’s key is revoked
+key-lost = signer’s key is reported lost
 leaf-number = entry { $index } of the log
 leaf-waiting = waiting for the log
 load-title = What stands on this unit

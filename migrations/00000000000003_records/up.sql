@@ -28,6 +28,9 @@ create index record_party on record (party_id, accepted_at);
 create index record_time on record (accepted_at);
 create index record_step on record (step, accepted_at);
 create index record_corrects on record (corrects) where corrects is not null;
+-- What ended a key: asked of the signers of every page.
+create index record_replaces on record ((public -> 'statement' ->> 'replaces')) where kind = 'statement' and step = 'rotate';
+create index record_revokes on record ((public -> 'statement' ->> 'kid')) where kind = 'statement' and step = 'revoke';
 
 create table record_ref (
     entry bytea not null references record (entry),

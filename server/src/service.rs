@@ -22,5 +22,6 @@ pub mod profiles;
 pub mod proof;
 pub mod records;
 pub mod registry;
+pub mod standing;
 pub mod story;
 pub mod tracing;

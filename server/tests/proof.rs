@@ -297,6 +297,23 @@ async fn a_record_stays_valid_when_its_key_is_replaced_or_retired_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_after_the_roster_that_reaches_back_is_in_the_bundle() {
+    let Some(mut world) = World::new("proof_reached").await else { return };
+    let key = world.enrol(None).await;
+    let jti = world.state(&key, vec![]).await;
+    world.log().await;
+    world.log_roster().await;
+    assert_eq!(world.bundle(jti).await.1.verdict, Verdict::Valid);
+    let since = Utc::now() - chrono::TimeDelta::hours(1);
+    let mut conn = world.conn().await;
+    world.keys.revoke(&mut conn, key.kid(), since, RevocationReason::Compromised).await.unwrap();
+    drop(conn);
+    assert_eq!(world.bundle(jti).await.1.verdict, Verdict::Valid, "nobody has witnessed the revocation yet");
+    world.log().await;
+    assert_eq!(world.bundle(jti).await.1.verdict, Verdict::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_shown_a_record_is_shown_its_correction() {
     let Some(mut world) = World::new("proof_corrected").await else { return };
     let key = world.enrol(None).await;

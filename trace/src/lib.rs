@@ -17,6 +17,7 @@ pub mod pack;
 pub mod profile;
 pub mod quantity;
 pub mod record;
+pub mod revocation;
 pub mod roster;
 pub mod rules;
 pub mod serial;

@@ -19,7 +19,11 @@ use trace::{
     profile::{Field, Kind, Profile, Step},
 };
 
-use crate::service::{capture::Evidence, story};
+use crate::service::{
+    capture::Evidence,
+    standing::{self, Standing},
+    story,
+};
 
 /// Rows of each list of the day.
 const ROWS_MAX: i64 = 200;
@@ -146,12 +150,16 @@ pub async fn options(store: &Store, party: &Party, step: &Step) -> Result<Option
     Ok(options)
 }
 
-/// A record of the party's own, for its receipt.
-pub async fn receipt(
-    store: &Store,
-    author: &Party,
-    jti: uuid::Uuid,
-) -> Result<Option<(Record, Vec<Lot>, Option<story::Leaf>)>, StoreError> {
+/// A record of the party's own, with what became of it.
+#[derive(Debug)]
+pub struct Receipt {
+    pub record: Record,
+    pub lots: Vec<Lot>,
+    pub leaf: Option<story::Leaf>,
+    pub standing: Standing,
+}
+
+pub async fn receipt(store: &Store, author: &Party, jti: uuid::Uuid) -> Result<Option<Receipt>, StoreError> {
     let mut conn = store.connection().await?;
     let Some(record) = record::by_jti(&mut conn, jti).await? else { return Ok(None) };
     if record.party_id != author.id {
@@ -161,7 +169,9 @@ pub async fn receipt(
     let ids: Vec<i64> = spoken_of.into_iter().map(|(_, _, lot, _)| lot).collect();
     let lots = lot::by_ids(&mut conn, &ids).await?;
     let leaf = store::ledger::locate(&mut conn, &record.entry).await?;
-    Ok(Some((record, lots, leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index }))))
+    let leaf = leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index });
+    let standing = standing::of_one(&mut conn, &record, leaf).await?;
+    Ok(Some(Receipt { record, lots, leaf, standing }))
 }
 
 /// What an instrument of the party sent for a field.

@@ -9,14 +9,15 @@ use store::{
     consignment, device,
     lot::{self, Holding, Lot},
     party::{Party, Place},
-    record,
+    record::{self, Record},
 };
 use trace::{graph::Direction, gs1::Key};
 
 use crate::service::{
     account::Member,
     profiles::Profiles,
-    story::{self, Story},
+    standing::{self, Standing},
+    story::{self, Leaf, Story},
     tracing::{self, Trace, TracingError},
 };
 
@@ -24,6 +25,9 @@ use crate::service::{
 const PARTS_MAX: i64 = 2_000;
 const SEARCH_MAX: i64 = 50;
 const ALERTS_MAX: i64 = 100;
+const EXCEPTIONS_MAX: i64 = 200;
+/// Lots named with one exception.
+const EXCEPTION_LOTS_MAX: usize = 20;
 /// Lots in a trace page.
 const TRACE_LOTS_MAX: usize = 500;
 
@@ -162,6 +166,48 @@ pub async fn alerts(store: &Store, member: &Member) -> Result<Alerts, StoreError
         profiles,
         alerts,
     })
+}
+
+/// A record that its signer's key does not vouch for.
+#[derive(Debug)]
+pub struct Exception {
+    pub record: Record,
+    pub standing: Standing,
+    pub leaf: Option<Leaf>,
+    pub party: Option<Party>,
+    pub lots: Vec<Lot>,
+}
+
+/// The newest exceptions of a member's party; everybody's for regulator and operator, and logged for the regulator.
+pub async fn exceptions(store: &Store, member: &Member) -> Result<Vec<Exception>, StoreError> {
+    let mut conn = store.connection().await?;
+    let everybody = member.is_regulator() || member.is_operator();
+    let scope = (!everybody).then_some(member.party.id);
+    let found = standing::exceptions(&mut conn, scope, EXCEPTIONS_MAX).await?;
+    let looked_at = found.iter().map(|(record, ..)| record.party_id).collect();
+    look(&mut conn, member, &looked_at, "exceptions").await?;
+    let parties = story::parties(&mut conn, looked_at.into_iter()).await?;
+    let entries: Vec<Vec<u8>> = found.iter().map(|(record, ..)| record.entry.clone()).collect();
+    let parts: BTreeSet<(Vec<u8>, i64)> = record::lots_of(&mut conn, &entries)
+        .await?
+        .into_iter()
+        .map(|(entry, _, lot, _)| (entry, lot))
+        .collect();
+    let ids: Vec<i64> = parts.iter().map(|(_, lot)| *lot).collect::<BTreeSet<_>>().into_iter().collect();
+    let lots: BTreeMap<i64, Lot> =
+        lot::by_ids(&mut conn, &ids).await?.into_iter().map(|lot| (lot.id, lot)).collect();
+    let of = |entry: &[u8]| {
+        let own = parts.iter().filter(|(of, _)| of == entry);
+        own.filter_map(|(_, lot)| lots.get(lot).cloned()).take(EXCEPTION_LOTS_MAX).collect()
+    };
+    let exception = |(record, standing, leaf): (Record, Standing, Option<Leaf>)| Exception {
+        lots: of(&record.entry),
+        party: parties.get(&record.party_id).cloned(),
+        record,
+        standing,
+        leaf,
+    };
+    Ok(found.into_iter().map(exception).collect())
 }
 
 /// Says that a member of the party has seen its alert; `false` where there is no such alert of theirs.

@@ -69,6 +69,8 @@ pub struct Link {
     pub media_type: &'static str,
     /// BCP 47 tags; empty where no language applies.
     pub languages: Vec<String>,
+    /// The worst that is known of the keys that signed what the link leads to, unless all are good.
+    pub signer_key: Option<&'static str>,
 }
 
 /// RFC 8288 §2.1: registered, or a URI of the GS1 vocabulary.
@@ -79,7 +81,13 @@ pub enum Relation {
 }
 
 /// The links that every lot or item has here: its page, its trace and its events.
-pub fn links_of(key: &Key, public_base_url: &str, title: &str, languages: &[String]) -> Vec<Link> {
+pub fn links_of(
+    key: &Key,
+    public_base_url: &str,
+    title: &str,
+    languages: &[String],
+    signer_key: Option<&'static str>,
+) -> Vec<Link> {
     let base = public_base_url.trim_end_matches('/');
     let here = format!("{base}{}", key.path());
     let link = |relation, href: String, media_type, languages: &[String]| Link {
@@ -88,6 +96,7 @@ pub fn links_of(key: &Key, public_base_url: &str, title: &str, languages: &[Stri
         title: title.to_owned(),
         media_type,
         languages: languages.to_vec(),
+        signer_key: signer_key.filter(|_| matches!(relation, Relation::Gs1(_))),
     };
     vec![
         link(Relation::Gs1("defaultLink"), here.clone(), "text/html", languages),
@@ -111,6 +120,10 @@ pub fn linkset(anchor: &str, description: &str, links: &[Link]) -> Value {
         if let (Some(members), false) = (target.as_object_mut(), link.languages.is_empty()) {
             members.insert("hreflang".to_owned(), link.languages.clone().into());
         }
+        // RFC 9264 §4.2.4.3: an attribute of ours is a list.
+        if let (Some(members), Some(standing)) = (target.as_object_mut(), link.signer_key) {
+            members.insert("signer-key".to_owned(), json!([standing]));
+        }
         let targets = context.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         if let Some(targets) = targets.as_array_mut() {
             targets.push(target);
@@ -120,13 +133,13 @@ pub fn linkset(anchor: &str, description: &str, links: &[Link]) -> Value {
 }
 
 /// An EPCISDocument of events as everybody may see them, each with its own context.
-pub fn epcis_document<'a>(created: &str, events: impl Iterator<Item = &'a Value>) -> Value {
+pub fn epcis_document(created: &str, events: &[Value]) -> Value {
     json!({
         "@context": [EPCIS_CONTEXT],
         "type": "EPCISDocument",
         "schemaVersion": "2.0",
         "creationDate": created,
-        "epcisBody": {"eventList": events.cloned().collect::<Vec<_>>()},
+        "epcisBody": {"eventList": events},
     })
 }
 
@@ -150,14 +163,22 @@ mod tests {
     #[test]
     fn a_linkset_groups_its_targets_by_link_type() {
         let key: Key = "https://id.gs1.org/01/09520123456788/10/A1".parse().unwrap();
-        let links =
-            links_of(&key, "https://trace.example/", "White sugar", &["zh-CN".to_owned(), "en".to_owned()]);
+        let links = links_of(
+            &key,
+            "https://trace.example/",
+            "White sugar",
+            &["zh-CN".to_owned(), "en".to_owned()],
+            Some("lost"),
+        );
         let set = linkset(&key.uri(), "White sugar", &links);
         let context = &set["linkset"][0];
         assert_eq!(context["anchor"], "https://id.gs1.org/01/09520123456788/10/A1");
         let default = &context["https://ref.gs1.org/voc/defaultLink"][0];
         assert_eq!(default["href"], "https://trace.example/01/09520123456788/10/A1");
         assert_eq!(default["hreflang"], json!(["zh-CN", "en"]));
-        assert!(context["https://ref.gs1.org/voc/epcis"][0].get("hreflang").is_none());
+        let epcis = &context["https://ref.gs1.org/voc/epcis"][0];
+        assert!(epcis.get("hreflang").is_none());
+        assert_eq!(epcis["signer-key"], json!(["lost"]));
+        assert!(context["canonical"][0].get("signer-key").is_none());
     }
 }

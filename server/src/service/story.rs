@@ -17,6 +17,7 @@ use crate::service::{
     climate::{self, Chart},
     codes::{self, Found},
     profiles::Profiles,
+    standing::{self, Standing},
     tracing,
 };
 
@@ -30,7 +31,7 @@ pub const PROBLEM_CHARACTERS_MAX: usize = 1_000;
 /// The one line a shopper came for. Never "genuine": it speaks of the record, not of this package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every lot upstream begins with a record of its origin, and every record stands in the log.
+    /// Every lot upstream begins with a record of its origin, every record stands in the log, and no signer's key was bad.
     Complete,
     Partial,
     Recalled,
@@ -60,6 +61,7 @@ pub struct Told {
     pub county: Option<String>,
     pub grade: String,
     pub custody: Custody,
+    pub standing: Standing,
     /// Sum by unit of what went in and came out.
     pub input: BTreeMap<String, i64>,
     pub output: BTreeMap<String, i64>,
@@ -72,8 +74,8 @@ pub struct Told {
     pub event: Value,
 }
 
-/// Where a statement stands in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a statement stands in the log; the logs of a ledger are numbered in the order of their opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leaf {
     pub log_id: i16,
     pub index: i64,
@@ -103,6 +105,8 @@ pub struct Story {
     /// Lots upstream that no record of an origin begins.
     pub missing: usize,
     pub unlogged: usize,
+    /// Records that their signers' keys do not vouch for.
+    pub unsound: usize,
     pub head: Option<Head>,
     pub charts: Vec<Chart>,
     /// Place → what the charts stand under.
@@ -166,12 +170,13 @@ pub async fn of_lot(
     let steps = steps(conn, rows, &units).await?;
     // What the server measured of late is no gap in what people stated.
     let unlogged = steps.iter().filter(|step| step.leaf.is_none() && step.kind != "derived").count();
+    let unsound = steps.iter().filter(|step| step.standing.is_bad()).count();
     let leaf = ledger::locate(conn, &lot.entry).await?;
     let head = match leaf {
         Some(leaf) => head(conn, leaf.log_id).await?,
         None => None,
     };
-    let verdict = match (&lot.recalled_by, missing == 0 && unlogged == 0 && !cut) {
+    let verdict = match (&lot.recalled_by, missing == 0 && unlogged == 0 && unsound == 0 && !cut) {
         (Some(_), _) => Verdict::Recalled,
         (None, true) => Verdict::Complete,
         (None, false) => Verdict::Partial,
@@ -195,6 +200,7 @@ pub async fn of_lot(
         steps_cut,
         missing,
         unlogged,
+        unsound,
         head,
         charts,
         chart_places,
@@ -234,11 +240,10 @@ async fn steps(
             *closed.entry(disclosure.entry).or_default() += 1;
         }
     }
-    let leaves: BTreeMap<Vec<u8>, Leaf> = ledger::locate_all(conn, &entries)
-        .await?
-        .into_iter()
-        .map(|entry| (entry.hash.clone(), Leaf { log_id: entry.log_id, index: entry.index }))
-        .collect();
+    let leaves = standing::leaves(conn, entries.into_iter()).await?;
+    let signed: Vec<(&Record, Option<Leaf>)> =
+        rows.iter().map(|(.., record)| (record, leaves.get(&record.entry).copied())).collect();
+    let standings = standing::of(conn, &signed).await?;
     let parties = parties(conn, rows.iter().map(|(.., record)| record.party_id)).await?;
     let places = places(conn, rows.iter().filter_map(|(.., record)| record.place_id)).await?;
     let kids: BTreeSet<Vec<u8>> = rows.iter().map(|(.., record)| record.kid.clone()).collect();
@@ -253,6 +258,7 @@ async fn steps(
             closed_fields: closed.get(&record.entry).copied().unwrap_or(0),
             leaf: leaves.get(&record.entry).copied(),
             custody: custody.get(&record.kid).copied().unwrap_or(Custody::Platform),
+            standing: standings.get(&record.entry).copied().unwrap_or(Standing::Unconfirmed),
             county: record
                 .place_id
                 .and_then(|place| places.get(&place))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use store::{
-    Connection, Store, StoreError, account, consignment, ledger,
+    Connection, Store, StoreError, account, consignment,
     lot::{self, Lot},
     party::{self, Party, Place},
     record,
@@ -15,6 +15,8 @@ use trace::{
     rules::largest_remainder,
 };
 use uuid::Uuid;
+
+use super::standing::{self, Standing};
 
 /// Lots in one answer; beyond, the answer says where it was cut.
 pub const LOTS_MAX: usize = 10_000;
@@ -60,6 +62,7 @@ pub struct Made {
     pub event_id: Option<String>,
     /// Its place in the log, once it is there.
     pub log_index: Option<i64>,
+    pub standing: Standing,
 }
 
 /// Who wants to know.
@@ -170,15 +173,14 @@ async fn makers(
 ) -> Result<BTreeMap<Vec<u8>, Made>, StoreError> {
     let entries: BTreeSet<Vec<u8>> = lots.values().map(|lot| lot.entry.clone()).collect();
     let entries: Vec<Vec<u8>> = entries.into_iter().collect();
-    let logged: BTreeMap<Vec<u8>, i64> = ledger::locate_all(conn, &entries)
-        .await?
-        .into_iter()
-        .map(|entry| (entry.hash, entry.index))
-        .collect();
+    let leaves = standing::leaves(conn, entries.iter().cloned()).await?;
     let records = record::by_entries(conn, &entries).await?;
+    let signed: Vec<_> = records.iter().map(|record| (record, leaves.get(&record.entry).copied())).collect();
+    let standings = standing::of(conn, &signed).await?;
     let made = |record: record::Record| {
-        let log_index = logged.get(&record.entry).copied();
-        (record.entry, Made { jti: record.jti, event_id: record.event_id, log_index })
+        let log_index = leaves.get(&record.entry).map(|leaf| leaf.index);
+        let standing = standings.get(&record.entry).copied().unwrap_or(Standing::Unconfirmed);
+        (record.entry, Made { jti: record.jti, event_id: record.event_id, log_index, standing })
     };
     Ok(records.into_iter().map(made).collect())
 }

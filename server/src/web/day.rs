@@ -19,7 +19,7 @@ use crate::{
         caller::SignedIn,
         locale::Words,
         page::{self, Frame},
-        scan::{named_by, party_name, step_name},
+        scan::{named_by, party_name, standing_chip, step_name},
     },
 };
 
@@ -261,6 +261,7 @@ struct ReceiptPage {
     accepted: String,
     grade: String,
     leaf: Option<String>,
+    standing: Option<(&'static str, &'static str)>,
     lots: Vec<ReceiptLot>,
     again: String,
     warnings: Vec<String>,
@@ -283,7 +284,7 @@ async fn receipt(
     warned: Query<Warned>,
 ) -> Result<HttpResponse, WebError> {
     let found = desk::receipt(&state.store, &member.party, *jti).await?;
-    let (record, lots, leaf) = found.ok_or(WebError::NotFound)?;
+    let desk::Receipt { record, lots, leaf, standing } = found.ok_or(WebError::NotFound)?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let profile = record.profile.split('/').next().unwrap_or_default();
     let page = ReceiptPage {
@@ -293,6 +294,7 @@ async fn receipt(
         accepted: f.w.moment(record.accepted_at, None),
         grade: f.w.say(&format!("grade-{}", record.grade)),
         leaf: leaf.map(|leaf| leaf.index.to_string()),
+        standing: standing_chip(standing),
         lots: lots
             .iter()
             .map(|lot| ReceiptLot {

@@ -8,6 +8,7 @@ pub mod codes;
 pub mod day;
 pub mod error;
 pub mod events;
+pub mod exceptions;
 pub mod guard;
 pub mod health;
 pub mod label;
@@ -67,6 +68,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(events::routes);
     routes.configure(trace::routes);
     routes.configure(alerts::routes);
+    routes.configure(exceptions::routes);
     routes.configure(day::routes);
     routes.configure(work::routes);
     routes.configure(regulator::routes);

@@ -18,7 +18,7 @@ use crate::{
         label::key_of_path,
         lot::lot_path,
         page::{self, Frame},
-        scan::party_name,
+        scan::{party_name, standing_chip},
     },
 };
 
@@ -93,6 +93,7 @@ struct ReachedView {
     share: String,
     percent: String,
     missing: bool,
+    standing: Option<(&'static str, &'static str)>,
 }
 
 struct HandoverView {
@@ -155,6 +156,7 @@ async fn trace(
                 share: w.quantity(reached.share, &trace.root.unit),
                 percent: percent(reached.share, trace.answer.quantity),
                 missing: trace.answer.missing.contains(&reached.lot),
+                standing: trace.records.get(&lot.entry).and_then(|made| standing_chip(made.standing)),
             })
         })
         .collect();

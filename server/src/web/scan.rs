@@ -15,7 +15,10 @@ use trace::{
 };
 
 use crate::{
-    service::story::{self, Answer, Story, Told},
+    service::{
+        standing::Standing,
+        story::{self, Answer, Story, Told},
+    },
     web::{
         AppState, WebError,
         caller::{self, MaybeSignedIn},
@@ -144,6 +147,7 @@ pub struct ScanView {
     pub cut: bool,
     pub missing: usize,
     pub unlogged: usize,
+    pub unsound: usize,
     pub charts: Vec<ChartView>,
     /// (jti, index in the log) of the summaries of what was measured.
     pub measured: Vec<(String, i64)>,
@@ -164,6 +168,7 @@ pub struct StepView {
     pub custody: String,
     pub closed: usize,
     pub late: bool,
+    pub standing: Option<(&'static str, &'static str)>,
     pub leaf: Option<i64>,
     pub jti: String,
 }
@@ -269,6 +274,7 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
         cut: story.steps_cut,
         missing: story.missing,
         unlogged: story.unlogged,
+        unsound: story.unsound,
         charts: story
             .charts
             .iter()
@@ -357,8 +363,21 @@ fn step_view(w: &Words, state: &AppState, step: &Told) -> StepView {
         custody: if step.kind == "derived" { w.say("custody-derived") } else { w.custody(step.custody) },
         closed: step.closed_fields,
         late: step.late,
+        // What waits for the log waits for the roster, too, and one of the two is said.
+        standing: standing_chip(step.standing).filter(|_| step.leaf.is_some() || step.standing.is_bad()),
         leaf: step.leaf.map(|leaf| leaf.index),
         jti: step.jti.to_string(),
+    }
+}
+
+/// What a page shows of a signer's key unless it is good: (class, message).
+pub const fn standing_chip(standing: Standing) -> Option<(&'static str, &'static str)> {
+    match standing {
+        Standing::Good => None,
+        Standing::Unconfirmed => Some(("", "key-unconfirmed")),
+        Standing::Replaced => Some(("bad", "key-replaced")),
+        Standing::Revoked => Some(("bad", "key-revoked")),
+        Standing::Lost => Some(("bad", "key-lost")),
     }
 }
 

@@ -96,6 +96,7 @@ fn body(found: &Trace) -> Value {
                     "event_id": made.event_id,
                     "entry": trace::b64::url(entry),
                     "log_index": made.log_index,
+                    "signer_key": made.standing.word(),
                     "proof": format!("/proof/{}", made.jti),
                 }),
             )

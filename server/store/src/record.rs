@@ -155,21 +155,69 @@ pub async fn newest_of(conn: &mut Connection, party_id: i64, limit: i64) -> Resu
         .await?)
 }
 
-/// The registrar's statements that replaced or revoked the key, oldest first. `kid` as it stands in them.
-pub async fn endings_of(conn: &mut Connection, kid: &str) -> Result<Vec<Record>, StoreError> {
+/// The registrar's statements that replaced or revoked one of the keys, oldest first. `kids` as they stand in them.
+pub async fn endings_of(conn: &mut Connection, kids: &[String]) -> Result<Vec<Record>, StoreError> {
     use diesel::{
         dsl::sql,
-        sql_types::{Bool, Text},
+        sql_types::{Array, Bool, Text},
     };
-    let replaced = sql::<Bool>("public -> 'statement' ->> 'replaces' = ").bind::<Text, _>(kid);
-    let revoked = sql::<Bool>("public -> 'statement' ->> 'kid' = ").bind::<Text, _>(kid);
+    // Each arm names what the partial index on it is over.
+    let replaced = sql::<Bool>(
+        "(kind = 'statement' and step = 'rotate' and public -> 'statement' ->> 'replaces' = any(",
+    )
+    .bind::<Array<Text>, _>(kids)
+    .sql("))");
+    let revoked =
+        sql::<Bool>("(kind = 'statement' and step = 'revoke' and public -> 'statement' ->> 'kid' = any(")
+            .bind::<Array<Text>, _>(kids)
+            .sql("))");
     Ok(record::table
-        .filter(record::kind.eq("statement"))
-        .filter(record::step.eq("rotate").and(replaced).or(record::step.eq("revoke").and(revoked)))
+        .filter(replaced.or(revoked))
         .order(record::accepted_at)
         .select(Record::as_select())
         .load(conn)
         .await?)
+}
+
+/// The registrar's newest statements that replaced or revoked a key, newest first.
+pub async fn endings(conn: &mut Connection, limit: i64) -> Result<Vec<Record>, StoreError> {
+    Ok(record::table
+        .filter(record::kind.eq("statement").and(record::step.eq_any(["rotate", "revoke"])))
+        .order(record::accepted_at.desc())
+        .limit(limit)
+        .select(Record::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// What was signed with a key from a moment on, newest first: `since` is (key, moment), `party_id` whose records, or all.
+pub async fn signed_since(
+    conn: &mut Connection,
+    since: &[(Vec<u8>, DateTime<Utc>)],
+    party_id: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Record>, StoreError> {
+    use diesel::sql_types::{Array, BigInt, Binary, Nullable, Timestamptz};
+    #[derive(QueryableByName)]
+    struct Signed {
+        #[diesel(sql_type = Binary)]
+        entry: Vec<u8>,
+    }
+    let (kids, moments): (Vec<&[u8]>, Vec<DateTime<Utc>>) =
+        since.iter().map(|(kid, moment)| (kid.as_slice(), *moment)).unzip();
+    let signed: Vec<Signed> = diesel::sql_query(
+        "select r.entry from unnest($1, $2) as ended (kid, since) join key using (kid) \
+         join record r on r.party_id = key.party_id and r.kid = key.kid and r.accepted_at >= ended.since \
+         where $3 is null or r.party_id = $3 order by r.accepted_at desc limit $4",
+    )
+    .bind::<Array<Binary>, _>(kids)
+    .bind::<Array<Timestamptz>, _>(moments)
+    .bind::<Nullable<BigInt>, _>(party_id)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let entries: Vec<Vec<u8>> = signed.into_iter().map(|row| row.entry).collect();
+    by_entries(conn, &entries).await
 }
 
 pub async fn disclosures_of(

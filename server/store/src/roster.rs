@@ -33,6 +33,18 @@ pub async fn newest(conn: &mut Connection) -> Result<Option<Record>, StoreError>
         .optional()?)
 }
 
+/// (log, index) of the newest roster statement that stands in a log.
+pub async fn newest_place(conn: &mut Connection) -> Result<Option<(i16, i64)>, StoreError> {
+    Ok(record::table
+        .inner_join(entry::table.on(entry::hash.eq(record::entry)))
+        .filter(record::step.eq("roster").and(record::kind.eq("statement")))
+        .order(record::accepted_at.desc())
+        .select((entry::log_id, entry::index))
+        .first(conn)
+        .await
+        .optional()?)
+}
+
 /// The first roster statement of the log after `index`, and its own index.
 pub async fn first_after(
     conn: &mut Connection,

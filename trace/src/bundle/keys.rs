@@ -11,6 +11,7 @@ use crate::{
     keys::{Custody, KeyRole, Kid},
     pack::device::Scope,
     record::statement::{self, RevocationReason, Statement},
+    revocation::{Reach, reach},
     roster::{KeyState, LineProof},
     tlog::policy::Policy,
 };
@@ -285,20 +286,14 @@ impl End {
     }
 }
 
-/// The revocation was stated after the statement. It may reach back: what a thief had signed by then does not count.
+/// The revocation was stated after the statement, and may reach back to it.
 fn check_revocation(made: Interval, since: i64, reason: RevocationReason) -> Result<(), Doubt> {
-    let since = u64::try_from(since).unwrap_or_default();
-    if made.before.is_some_and(|before| before <= since) {
-        return Ok(());
-    }
-    if made.after.is_some_and(|after| after >= since) {
-        return Err(Doubt::Bad("it was made after the moment since when its key is revoked"));
-    }
-    match reason {
-        RevocationReason::Compromised => {
+    match reach(made, since, reason) {
+        Reach::Spared => Ok(()),
+        Reach::Struck => Err(Doubt::Bad("it was made after the moment since when its key is revoked")),
+        Reach::Doubtful => {
             Err(Doubt::Bad("it is not shown to be older than the moment since when its key is compromised"))
         }
-        RevocationReason::Superseded | RevocationReason::Retired => Ok(()),
     }
 }
 

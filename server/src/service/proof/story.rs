@@ -111,8 +111,11 @@ impl<'a> Story<'a> {
         };
         let Some((roster_index, statement)) = found else { return Ok(()) };
         let Some(line) = self.prove_line(conn, &statement, kid).await? else { return Ok(()) };
-        if line.line.state != KeyState::Good {
-            for ending in store::record::endings_of(conn, &kid.to_string()).await? {
+        for ending in store::record::endings_of(conn, &[kid.to_string()]).await? {
+            // A revocation that came after the roster may reach back to before it; a replacement does not.
+            let reaches_back = ending.step.as_deref() == Some("revoke");
+            if line.line.state != KeyState::Good || (reaches_back && self.is_witnessed(conn, &ending).await?)
+            {
                 self.add_record(conn, &ending).await?;
             }
         }
@@ -120,6 +123,11 @@ impl<'a> Story<'a> {
         self.placed.entry(roster).or_insert(Placed::Record(Box::new(statement)));
         self.confirmed.insert(place, (roster, line));
         Ok(())
+    }
+
+    async fn is_witnessed(&self, conn: &mut Connection, record: &Row) -> Result<bool, ProofError> {
+        let Some(at) = self.ledger.locate(conn, &to_hash(&record.entry)?).await? else { return Ok(false) };
+        Ok(self.ledger.witnessed_covering(conn, at.log_id, at.index).await?.is_some())
     }
 
     async fn prove_line(
