@@ -15,6 +15,8 @@ contract TraceLog {
     address public immutable owner;
     /// Seconds between the naming of a publisher and its first anchor.
     uint64 public immutable publisherDelay;
+    /// Where a search through this contract's events may end.
+    uint64 public immutable firstBlock;
 
     mapping(bytes32 origin => address) public administratorOf;
     mapping(bytes32 origin => Head) public headOf;
@@ -52,6 +54,7 @@ contract TraceLog {
     constructor(uint64 delay, address[] memory firstRegulators) {
         owner = msg.sender;
         publisherDelay = delay;
+        firstBlock = uint64(block.number);
         if (firstRegulators.length == 0 || firstRegulators.length > 64) revert LastRegulator();
         for (uint256 i = 0; i < firstRegulators.length; ++i) _addRegulator(firstRegulators[i]);
     }

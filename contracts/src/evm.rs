@@ -22,8 +22,8 @@ use crate::{
 
 /// Blocks asked for in one `eth_getLogs`: consortium nodes bound it.
 const LOG_BLOCKS: u64 = 5_000;
-/// Pages of logs read at most: a bound on one look-up, 10 million blocks.
-const LOG_PAGES_MAX: usize = 2_000;
+/// Blocks looked through in one look-up at most.
+const LOOK_BACK_MAX: u64 = 50_000_000;
 /// An anchor takes 60,000, and with a proof about 2,500 a hash; what is not used is not paid.
 const ANCHOR_GAS: u64 = 120_000;
 const ANCHOR_GAS_PER_HASH: u64 = 6_000;
@@ -71,6 +71,8 @@ pub struct Receipt {
     pub block: u64,
     pub block_hash: Hash,
     pub gas_used: u64,
+    /// Wei; not every node tells it.
+    pub gas_price: Option<u64>,
     pub contract: Option<Address>,
 }
 
@@ -144,6 +146,8 @@ pub struct Evm {
     rpc: Rpc,
     chain_id: u64,
     contract: Address,
+    /// No block before it is looked at, nor one before the contract's own first.
+    since: u64,
 }
 
 impl Evm {
@@ -154,7 +158,13 @@ impl Evm {
         if found != chain_id {
             return Err(ChainError::OtherChain { url: rpc.url().to_owned(), expected: chain_id, found });
         }
-        Ok(Self { rpc, chain_id, contract })
+        Ok(Self { rpc, chain_id, contract, since: 0 })
+    }
+
+    /// Looks at no block before this one: the first that can hold what is looked for.
+    #[must_use]
+    pub fn since(&self, block: u64) -> Self {
+        Self { since: self.since.max(block), ..self.clone() }
     }
 
     pub const fn contract(&self) -> Address {
@@ -197,6 +207,18 @@ impl Evm {
     ) -> Result<Receipt, ChainError> {
         self.transact(owner, gas_price, TraceLog::registerCall { origin: key_of(origin), administrator })
             .await
+    }
+
+    /// Names a further publisher, who waits out the contract's delay; the origin's administrator does this.
+    pub async fn add_publisher(
+        &self,
+        administrator: &Account,
+        gas_price: u128,
+        origin: &str,
+        publisher: Address,
+    ) -> Result<Receipt, ChainError> {
+        let call = TraceLog::addPublisherCall { origin: key_of(origin), publisher };
+        self.transact(administrator, gas_price, call).await
     }
 
     /// Writes a regulator's notice: `kind` and `subject` are what [`Evm::notices`] finds it by.
@@ -265,7 +287,7 @@ impl Evm {
             B256::from(subject.0)
         ]);
         let mut notices = Vec::new();
-        for (from, to) in pages_down(self.block_number().await?) {
+        for (from, to) in self.pages_down(self.block_number().await?).await? {
             for log in self.logs(from, to, &topics).await? {
                 notices.push(self.notice(&log).await?);
             }
@@ -289,6 +311,15 @@ impl Evm {
             block,
             at,
         })
+    }
+
+    /// Ranges of blocks from `newest` down to the first that matters.
+    async fn pages_down(&self, newest: u64) -> Result<impl Iterator<Item = (u64, u64)>, ChainError> {
+        let first = self.since.max(self.read(None, TraceLog::firstBlockCall {}).await?);
+        if newest.saturating_sub(first) > LOOK_BACK_MAX {
+            return Err(ChainError::TooManyBlocks { first, newest });
+        }
+        Ok(pages(first, newest))
     }
 
     async fn logs(&self, from: u64, to: u64, topics: &Value) -> Result<Vec<Log>, ChainError> {
@@ -347,7 +378,11 @@ impl Chain for Evm {
         let wanted = size.unwrap_or(newest.size);
         let topics =
             json!([TraceLog::Anchored::SIGNATURE_HASH, key_of(origin), B256::from(U256::from(wanted))]);
-        for (from, to) in pages_down(newest.blockNumber) {
+        if wanted == newest.size {
+            let logs = self.logs(newest.blockNumber, newest.blockNumber, &topics).await?;
+            return logs.last().map(|log| Self::anchored(log, origin)).transpose();
+        }
+        for (from, to) in self.pages_down(newest.blockNumber).await? {
             if let Some(log) = self.logs(from, to, &topics).await?.last() {
                 return Self::anchored(log, origin).map(Some);
             }
@@ -383,13 +418,10 @@ fn key_of(origin: &str) -> B256 {
     B256::from(sha256(origin.as_bytes()).0)
 }
 
-/// Ranges of blocks from the newest to the first.
-fn pages_down(newest: u64) -> impl Iterator<Item = (u64, u64)> {
-    let next = |(from, _): &(u64, u64)| {
-        let to = from.checked_sub(1)?;
-        Some((to.saturating_sub(LOG_BLOCKS - 1), to))
-    };
-    std::iter::successors(Some((newest.saturating_sub(LOG_BLOCKS - 1), newest)), next).take(LOG_PAGES_MAX)
+fn pages(first: u64, newest: u64) -> impl Iterator<Item = (u64, u64)> {
+    let page = move |to: u64| (to.saturating_sub(LOG_BLOCKS - 1).max(first), to);
+    let newest = (newest >= first).then(|| page(newest));
+    std::iter::successors(newest, move |&(from, _)| (from > first).then(|| page(from - 1)))
 }
 
 fn anchor_call(head: &Head, proof: &[Hash]) -> TraceLog::anchorCall {
@@ -453,6 +485,7 @@ async fn receipt(rpc: &Rpc, transaction: Hash) -> Result<Option<Receipt>, ChainE
         block_number: Value,
         block_hash: B256,
         gas_used: Value,
+        effective_gas_price: Option<Value>,
         contract_address: Option<String>,
     }
     let answer: Option<Answer> =
@@ -463,6 +496,7 @@ async fn receipt(rpc: &Rpc, transaction: Hash) -> Result<Option<Receipt>, ChainE
         block: quantity(&answer.block_number)?,
         block_hash: hash(answer.block_hash),
         gas_used: quantity(&answer.gas_used)?,
+        gas_price: answer.effective_gas_price.and_then(|price| quantity(&price).ok()),
         contract: answer.contract_address.and_then(|address| address.parse().ok()),
     }))
 }
@@ -499,4 +533,19 @@ fn quantity(value: &Value) -> Result<u64, ChainError> {
         other => other.as_u64(),
     };
     parsed.ok_or(ChainError::Malformed("a quantity"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_cover_each_block_once_and_none_before_the_first() {
+        let all = |first, newest| pages(first, newest).collect::<Vec<_>>();
+        assert_eq!(all(0, 0), [(0, 0)]);
+        assert_eq!(all(7, 12_000), [(7_001, 12_000), (2_001, 7_000), (7, 2_000)]);
+        assert_eq!(all(7, 5_006), [(7, 5_006)]);
+        assert_eq!(all(6, 5_006), [(7, 5_006), (6, 6)]);
+        assert_eq!(all(9, 8), []);
+    }
 }

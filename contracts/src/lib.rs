@@ -65,6 +65,8 @@ pub enum ChainError {
     Malformed(&'static str),
     #[error("no block took the transaction {0} within a minute")]
     NotMined(Hash),
+    #[error("the blocks {first} to {newest} are more than are looked through")]
+    TooManyBlocks { first: u64, newest: u64 },
     #[error("no secret key of secp256k1")]
     Key,
     #[error("the transaction could not be signed")]

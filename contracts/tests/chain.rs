@@ -131,6 +131,23 @@ async fn a_chain_with_a_gas_price_takes_what_is_paid_for() {
     deploy(&anvil.rpc(), &rich, 3_000_000_000, 0, vec![rich.address()]).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_search_ends_at_the_first_block_that_matters() {
+    let anvil = Anvil::start(0).await;
+    let evm = registered(&anvil).await;
+    let (log, publisher) = (Log::of(9), account(2));
+    anchor(&evm, &publisher, &log.head(4), &[]).await;
+    let first = evm.find(ORIGIN, Some(4)).await.unwrap().unwrap();
+    anchor(&evm, &publisher, &log.head(9), &log.proof(4, 9)).await;
+
+    assert_eq!(evm.find(ORIGIN, Some(4)).await.unwrap(), Some(first));
+    assert_eq!(evm.find(ORIGIN, Some(5)).await.unwrap(), None, "never anchored");
+    let newest = evm.find(ORIGIN, None).await.unwrap().unwrap();
+    let bounded = evm.since(newest.block);
+    assert_eq!(bounded.find(ORIGIN, Some(9)).await.unwrap(), Some(newest));
+    assert_eq!(bounded.find(ORIGIN, Some(4)).await.unwrap(), None, "it stands before the blocks looked at");
+}
+
 /// In front of anvil: what FISCO BCOS and Besu answer otherwise than geth (`chain.md`, "Chains").
 fn quirky(target: String) -> String {
     use actix_web::{App, HttpResponse, HttpServer, web};

@@ -75,14 +75,18 @@ create table anchor (
     nonce bigint not null,
     raw bytea not null,                -- the signed transaction, so that sending again is the same transaction
     tx_hash bytea not null,
-    gas_used bigint,
+    gas_price bigint not null,         -- wei
+    priced_at timestamptz not null,    -- since when nothing but this price stood in its way
+    from_block bigint not null,        -- no block before it can hold the transaction
+    gas_used bigint,                   -- also of one that was reverted
     block_number bigint,
     block_hash bytea,
     reason text,
     created_at timestamptz not null default now(),
     sent_at timestamptz,
     anchored_at timestamptz,
-    final_at timestamptz,
-    unique (chain_id, contract, log_id, size)
+    final_at timestamptz
 );
+-- What failed stays with its reason and its cost beside the next try.
+create unique index on anchor (chain_id, contract, log_id, size) where state <> 'failed';
 create index anchor_open on anchor (chain_id, contract) where state in ('pending', 'anchored');

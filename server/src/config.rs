@@ -100,7 +100,8 @@ pub struct OutsideConfig {
     #[arg(long, env = "SUYUAN_WITNESS_POLICY_FILE")]
     pub witness_policy_file: Option<PathBuf>,
     /// TOML with a `[[chain]]` for each chain to anchor on: `name`, `rpc_url`, `chain_id`, `contract`, `key_file` (seed of
-    /// the publishing account), `gas_price_wei` (0 where gas is free), `finality_blocks`
+    /// the publishing account), `gas_price_wei` (0 where gas is free), `finality_blocks`; and, if other than usual, `gas_price_max_wei`
+    /// (eight times the price), `replace_after_s` (120), `interval_s` (as the heads are anchored elsewhere)
     #[arg(long, env = "SUYUAN_CHAINS_FILE")]
     pub chains_file: Option<PathBuf>,
 }

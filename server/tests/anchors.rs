@@ -16,7 +16,7 @@ mod node;
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{Chain as _, Evm};
+use contracts::{Account, Chain as _, Evm, Head, Terms};
 use node::{Anvil, CHAIN_ID, account};
 use serde_json::{Value, json};
 use server::{
@@ -33,7 +33,7 @@ use server::{
 use store::{Store, anchor, ledger as rows};
 use trace::{
     b64,
-    hash::sha256,
+    hash::{Hash, sha256},
     keys::SecretKey,
     tlog::{note::SignerKey, policy::Policy},
 };
@@ -127,6 +127,35 @@ impl World {
         panic!("never {state}: {:?}", self.newest().await);
     }
 
+    /// Anchors the whole log by another account than the anchorer's, from the head of `from` entries on.
+    async fn anchored_by(&self, other: &Account, from: u64) {
+        let mut conn = self.ledger.store().connection().await.unwrap();
+        let (size, root, _) = self.ledger.head(&mut conn).await.unwrap();
+        let tree = self.ledger.tree();
+        let proof = tree.consistency_proof(&mut conn, self.ledger.log_id(), from, size).await.unwrap();
+        let head = Head { origin: ORIGIN.to_owned(), size, root };
+        let terms = Terms { nonce: self.evm.nonce(other.address()).await.unwrap(), gas_price: 0 };
+        self.evm.submit(&self.evm.ticket(other, terms, &head, &proof).unwrap()).await.unwrap();
+        for _ in 0..50 {
+            if self.evm.find(ORIGIN, Some(size)).await.unwrap().is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not anchored by the other");
+    }
+
+    /// Waits until blocks have taken `count` transactions of the anchorer's account.
+    async fn mined(&self, count: u64) {
+        for _ in 0..50 {
+            if self.sent().await >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not mined");
+    }
+
     async fn sent(&self) -> u64 {
         self.evm.nonce(account(2).address()).await.unwrap()
     }
@@ -196,6 +225,97 @@ async fn what_a_reorganised_chain_forgot_is_sent_again() {
     let again = world.until(&mut anchorer, "final").await;
     assert_eq!((again.id, again.tx_hash), (first.id, first.tx_hash), "the same transaction in another block");
     assert_ne!(again.block_hash, first.block_hash);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_the_chain_has_outgrown_fails_and_the_next_goes() {
+    let Some(mut world) = World::new("anchors_outgrown").await else { return };
+    let other = account(3);
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    world.until(&mut anchorer, "final").await;
+    drop(anchorer);
+    world.evm.add_publisher(&account(2), 0, ORIGIN, other.address()).await.unwrap();
+
+    world.grow(2).await;
+    let mut anchorer = world.lead().await;
+    let kept = anchorer.prepare(&world.evm).await.unwrap().unwrap();
+    drop(anchorer);
+    world.grow(4).await;
+    world.anchored_by(&other, 3).await;
+    let used = world.sent().await;
+    let mut anchorer = world.lead().await;
+    assert!(!anchorer.follow(&world.evm).await.unwrap(), "nothing waits");
+    let failed = world.newest().await;
+    assert_eq!((failed.id, failed.size, failed.state.as_str()), (kept.id, 5, "failed"));
+    assert_eq!(failed.reason.as_deref(), Some("the chain has 9 entries already"));
+    assert_eq!(world.sent().await, used, "no gas is spent on it");
+    drop(anchorer);
+
+    world.grow(1).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    assert_eq!(world.until(&mut anchorer, "anchored").await.size, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anchor_that_is_found_on_the_chain_tells_its_gas() {
+    let Some(mut world) = World::new("anchors_found").await else { return };
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    let sent = world.newest().await;
+    // A replacement was kept, and no node ever had it: the first transaction is mined after all.
+    let mut conn = world.ledger.store().connection().await.unwrap();
+    let dearer = anchor::Signed {
+        nonce: sent.nonce,
+        raw: &[1],
+        tx_hash: &[7; 32],
+        gas_price: 9,
+        priced_at: chrono::Utc::now(),
+    };
+    anchor::replace(&mut conn, sent.id, &dearer).await.unwrap();
+    world.mined(1).await;
+    let found = world.until(&mut anchorer, "anchored").await;
+    assert_eq!((found.tx_hash, found.gas_price), (sent.tx_hash, 0), "the one that a block took");
+    let gas = found.gas_used.expect("it tells its gas");
+    assert_eq!(anchor::gas_spent(&mut conn).await.unwrap(), [("dev".to_owned(), gas)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_that_nothing_comes_before_any_more_is_given_up() {
+    let Some(mut world) = World::new("anchors_gap").await else { return };
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    let kept = anchorer.prepare(&world.evm).await.unwrap().unwrap();
+    // As after a re-organisation that took other transactions of the account with it.
+    let mut conn = world.ledger.store().connection().await.unwrap();
+    let head = Head { origin: ORIGIN.to_owned(), size: 3, root: Hash::from_slice(&kept.root).unwrap() };
+    let ahead = world.evm.ticket(&account(2), Terms { nonce: 5, gas_price: 0 }, &head, &[]).unwrap();
+    let (raw, tx_hash) = (&ahead.raw, ahead.transaction.as_bytes());
+    let signed = anchor::Signed { nonce: 5, raw, tx_hash, gas_price: 0, priced_at: chrono::Utc::now() };
+    anchor::replace(&mut conn, kept.id, &signed).await.unwrap();
+    let found = world.until(&mut anchorer, "anchored").await;
+    assert_eq!((found.id, found.nonce, world.sent().await), (kept.id, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_older_than_the_chain_signs_no_more() {
+    let Some(mut world) = World::new("anchors_older").await else { return };
+    world.grow(3).await;
+    let mut anchorer = world.lead().await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    world.until(&mut anchorer, "anchored").await;
+    drop(anchorer);
+    // The same history, restored from before the anchor, and nobody asked the chain at the start.
+    let restored = ledger_in(&database::fresh("anchors_older_copy").await.unwrap()).await;
+    let mut conn = restored.store().connection().await.unwrap();
+    rows::queue(&mut conn, sha256(&0_u32.to_be_bytes()).as_bytes()).await.unwrap();
+    Sequencer::lead(Arc::clone(&restored)).await.unwrap().unwrap().step().await.unwrap();
+    let mut behind = Anchorer::lead(&restored, &world.chain).await.unwrap().unwrap();
+    assert!(behind.step(AT_ONCE).await.is_err());
+    assert_eq!(restored.halt(), Some(Halt::Behind { who: "dev".to_owned(), size: 3 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,13 @@
 //! One transaction is under way on a chain at a time. Its row is committed before it is sent, so that a crash at any moment
 //! leaves either nothing or a transaction that can be sent again. A chain that is down holds nothing else up.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
-use contracts::{Chain as _, ChainError, Evm, Head, Receipt, Refusal, Terms, Ticket};
+use contracts::{Anchored, Chain as _, ChainError, Evm, Head, Receipt, Refusal, Terms, Ticket};
 use store::{
     Session, StoreError,
-    anchor::{self as rows, Anchor, Block, NewAnchor, Place},
+    anchor::{self as rows, Anchor, Block, NewAnchor, Place, Signed},
 };
 use trace::{causes::Causes, hash::Hash};
 
@@ -24,12 +24,12 @@ const FOLLOW: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 /// A transaction that no block has taken for so long is sent again as it is: a node that was killed has forgotten it.
 const SEND_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(10);
-/// And for so long, paying an eighth more where gas is paid for.
-const REPLACE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AnchorError {
-    #[error("the chain has the head of {size} entries with another root: a split view")]
+    #[error(
+        "the chain's head of {size} entries is none of this log's: a split view, or an old copy of the database"
+    )]
     SplitView { size: u64 },
     #[error("a number that the database cannot hold")]
     Number,
@@ -48,6 +48,7 @@ pub async fn run(ledger: Arc<Ledger>, chains: Arc<Vec<Configured>>, interval: Du
 }
 
 async fn run_one(ledger: &Ledger, chain: &Configured, interval: Duration) {
+    let interval = chain.interval.unwrap_or(interval);
     loop {
         match lead(ledger, chain, interval).await {
             Ok(()) => {}
@@ -99,60 +100,59 @@ impl<'a> Anchorer<'a> {
     }
 
     fn place(&self) -> Result<Place<'_>, AnchorError> {
-        let chain_id = i64::try_from(self.chain.chain_id).map_err(|_| AnchorError::Number)?;
+        let chain_id = to_i64(self.chain.chain_id)?;
         Ok(Place { chain_id, contract: &self.contract })
     }
 
     /// Looks at everything that is not final; `true` while a transaction waits for its block.
     pub async fn follow(&mut self, evm: &Evm) -> Result<bool, AnchorError> {
         let Place { chain_id, .. } = self.place()?;
-        let place = Place { chain_id, contract: &self.contract };
-        let open = rows::open(&mut self.session, place).await?;
+        let open = rows::open(&mut self.session, Place { chain_id, contract: &self.contract }).await?;
         if open.is_empty() {
             return Ok(false);
         }
         let tip = evm.block_number().await?;
         // Before the receipts: a block that comes in between must not make a nonce look used by another transaction.
         let next_nonce = evm.nonce(self.chain.account.address()).await?;
+        let mut nonces = Nonces { next: next_nonce, free: next_nonce };
         let mut waits = false;
         for row in open {
-            let receipt = evm.receipt(to_hash(&row.tx_hash)?).await?;
+            let after = nonces.free.max(to_u64(row.nonce)? + 1);
+            let transaction = to_hash(&row.tx_hash)?;
+            let receipt = evm.receipt(transaction).await?;
             match (row.state.as_str(), receipt) {
                 ("anchored", Some(receipt)) if receipt.succeeded => self.deepen(&row, &receipt, tip).await?,
                 // Forgotten, or taken by another block and reverted there.
                 ("anchored", _) => {
                     tracing::warn!(chain = row.chain, size = row.size, "the chain was re-organised");
-                    rows::uprooted(&mut self.session, row.id).await?;
+                    rows::uprooted(&mut self.session, row.id, Utc::now()).await?;
                     waits = true;
                 }
-                (_, Some(receipt)) if receipt.succeeded => self.root(&row, &receipt).await?,
-                (_, receipt) => waits |= self.chase(evm, &row, receipt.is_some(), next_nonce).await?,
+                (_, Some(receipt)) if receipt.succeeded => self.root(&row, transaction, &receipt).await?,
+                (_, reverted) => waits |= self.chase(evm, &row, reverted, nonces).await?,
             }
+            nonces.free = after;
         }
         Ok(waits)
     }
 
-    async fn root(&mut self, row: &Anchor, receipt: &Receipt) -> Result<(), AnchorError> {
+    async fn root(&mut self, row: &Anchor, taken: Hash, receipt: &Receipt) -> Result<(), AnchorError> {
         let block = Block {
-            tx_hash: &row.tx_hash,
-            number: i64::try_from(receipt.block).map_err(|_| AnchorError::Number)?,
+            tx_hash: taken.as_bytes(),
+            number: to_i64(receipt.block)?,
             hash: receipt.block_hash.as_bytes(),
-            gas_used: i64::try_from(receipt.gas_used).ok(),
+            gas_used: to_i64(receipt.gas_used)?,
+            gas_price: receipt.gas_price.map(to_i64).transpose()?,
         };
         rows::anchored(&mut self.session, row.id, block, Utc::now()).await?;
-        tracing::info!(
-            chain = row.chain,
-            size = row.size,
-            block = block.number,
-            gas = receipt.gas_used,
-            "anchored"
-        );
+        let (chain, size) = (&row.chain, row.size);
+        tracing::info!(chain, size, block = block.number, gas = block.gas_used, "anchored");
         Ok(())
     }
 
     async fn deepen(&mut self, row: &Anchor, receipt: &Receipt, tip: u64) -> Result<(), AnchorError> {
         if row.block_hash.as_deref() != Some(receipt.block_hash.as_bytes().as_slice()) {
-            return self.root(row, receipt).await;
+            return self.root(row, to_hash(&row.tx_hash)?, receipt).await;
         }
         if tip.saturating_sub(receipt.block) >= self.chain.finality_blocks {
             rows::finalise(&mut self.session, row.id, Utc::now()).await?;
@@ -160,56 +160,92 @@ impl<'a> Anchorer<'a> {
         Ok(())
     }
 
-    /// A transaction that no block shows, or that was `reverted`: perhaps an earlier one of the same head was taken.
-    /// `next_nonce` is the account's before the receipt was asked for.
+    /// A transaction that no block shows, or that was reverted: perhaps an earlier one of the same head was taken. `true` while
+    /// it waits.
     async fn chase(
         &mut self,
         evm: &Evm,
         row: &Anchor,
-        reverted: bool,
-        next_nonce: u64,
+        reverted: Option<Receipt>,
+        nonces: Nonces,
     ) -> Result<bool, AnchorError> {
-        let size = to_u64(row.size)?;
-        if let Some(found) = evm.find(self.ledger.origin(), Some(size)).await? {
-            if found.head.root.as_bytes().as_slice() != row.root.as_slice() {
-                return Err(self.split(size));
+        let (size, nonce) = (to_u64(row.size)?, to_u64(row.nonce)?);
+        let newest = evm.find(self.ledger.origin(), None).await?;
+        if let Some(newest) = &newest {
+            self.must_be_ours(&newest.head).await?;
+        }
+        let known = newest.as_ref().map_or(0, |newest| newest.head.size);
+        let found = match known.cmp(&size) {
+            Ordering::Less => None,
+            Ordering::Equal => newest.clone(),
+            Ordering::Greater => {
+                evm.since(to_u64(row.from_block)?).find(self.ledger.origin(), Some(size)).await?
             }
-            let block = Block {
-                tx_hash: found.transaction.as_bytes(),
-                number: i64::try_from(found.block).map_err(|_| AnchorError::Number)?,
-                hash: found.block_hash.as_bytes(),
-                gas_used: None,
-            };
-            rows::anchored(&mut self.session, row.id, block, Utc::now()).await?;
-            return Ok(false);
+        };
+        if let Some(found) = found {
+            self.must_be_ours(&found.head).await?;
+            // None where the chain was re-organised meanwhile: it is looked at again.
+            let receipt = evm.receipt(found.transaction).await?;
+            if let Some(receipt) = receipt.filter(|receipt| receipt.succeeded) {
+                self.root(row, found.transaction, &receipt).await?;
+                return Ok(false);
+            }
+            return Ok(true);
         }
-        if reverted || next_nonce > to_u64(row.nonce)? {
-            let reason = if reverted { "reverted" } else { "its nonce was used by another transaction" };
-            tracing::warn!(chain = row.chain, size = row.size, reason, "not anchored");
-            rows::fail(&mut self.session, row.id, reason).await?;
-            return Ok(false);
-        }
-        if row.sent_at.is_none_or(|sent| Utc::now() - sent > SEND_AGAIN_AFTER) {
-            self.send_again(evm, row).await?;
-        }
-        Ok(true)
+        let reason = match reverted {
+            Some(_) => "reverted".to_owned(),
+            None if nonces.next > nonce => "its nonce was used by another transaction".to_owned(),
+            None if known > size => format!("the chain has {known} entries already"),
+            None => {
+                self.wait(evm, row, newest.as_ref(), nonces).await?;
+                return Ok(true);
+            }
+        };
+        tracing::warn!(chain = row.chain, size = row.size, reason, "not anchored");
+        let gas_used = reverted.map(|receipt| to_i64(receipt.gas_used)).transpose()?;
+        rows::fail(&mut self.session, row.id, &reason, gas_used).await?;
+        Ok(false)
     }
 
-    /// The same bytes at first; where gas is paid for and they were not enough, the same head for an eighth more each time.
-    async fn send_again(&mut self, evm: &Evm, row: &Anchor) -> Result<(), AnchorError> {
-        let waited = (Utc::now() - row.created_at).num_seconds() / REPLACE_AFTER.num_seconds();
-        let rises = u32::try_from(waited.clamp(0, 16)).unwrap_or(0);
-        if rises == 0 || self.chain.gas_price == 0 {
-            return self.send(evm, row).await;
+    /// Sends again what a node may have forgotten: the same bytes, unless they have waited too long at their price or no
+    /// transaction can come before their nonce any more.
+    async fn wait(
+        &mut self,
+        evm: &Evm,
+        row: &Anchor,
+        newest: Option<&Anchored>,
+        nonces: Nonces,
+    ) -> Result<(), AnchorError> {
+        let (nonce, price) = (to_u64(row.nonce)?, to_u64(row.gas_price)?);
+        let fees = self.chain.fees;
+        let is_late = Utc::now() - row.priced_at > fees.patience;
+        let offer = Offer {
+            nonce: nonce.min(nonces.free),
+            price: fees.rise(price).filter(|_| is_late).unwrap_or(price),
+        };
+        if offer == (Offer { nonce, price }) {
+            if row.sent_at.is_none_or(|sent| Utc::now() - sent > SEND_AGAIN_AFTER) {
+                self.send(evm, row).await?;
+            }
+            return Ok(());
         }
-        let gas_price = (0..rises).fold(self.chain.gas_price, |price, _| price + price / 8 + 1);
         let head = self.head_of(row)?;
-        let Some(proof) = self.proof_from_chain(evm, &head).await? else { return Ok(()) };
-        let terms = Terms { nonce: to_u64(row.nonce)?, gas_price };
-        let ticket = evm.ticket(&self.chain.account, terms, &head, &proof)?;
-        let (raw, hash) = (&ticket.raw, ticket.transaction.as_bytes());
-        rows::replace(&mut self.session, row.id, raw, hash, Utc::now()).await?;
-        Ok(evm.submit(&ticket).await?)
+        let Some(proof) = self.proof_from(newest, &head).await? else { return Ok(()) };
+        let ticket = self.sign(evm, offer, &head, &proof)?;
+        let signed = Signed {
+            nonce: to_i64(offer.nonce)?,
+            raw: &ticket.raw,
+            tx_hash: ticket.transaction.as_bytes(),
+            gas_price: to_i64(offer.price)?,
+            priced_at: Utc::now(),
+        };
+        let row = rows::replace(&mut self.session, row.id, &signed).await?;
+        self.send(evm, &row).await
+    }
+
+    fn sign(&self, evm: &Evm, offer: Offer, head: &Head, proof: &[Hash]) -> Result<Ticket, AnchorError> {
+        let terms = Terms { nonce: offer.nonce, gas_price: u128::from(offer.price) };
+        Ok(evm.ticket(&self.chain.account, terms, head, proof)?)
     }
 
     async fn send(&mut self, evm: &Evm, row: &Anchor) -> Result<(), AnchorError> {
@@ -232,15 +268,18 @@ impl<'a> Anchorer<'a> {
             size: to_u64(checkpoint.size)?,
             root: to_hash(&checkpoint.root)?,
         };
-        let Some(proof) = self.proof_from_chain(evm, &head).await? else { return Ok(None) };
+        let tip = evm.block_number().await?;
+        let newest = evm.find(&head.origin, None).await?;
+        let Some(proof) = self.proof_from(newest.as_ref(), &head).await? else { return Ok(None) };
         let from = self.chain.account.address();
         match evm.try_anchor(from, &head, &proof).await {
             Ok(()) => {}
             Err(ChainError::Refused(Refusal::NotGrowing { .. })) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        let terms = Terms { nonce: evm.nonce(from).await?, gas_price: self.chain.gas_price };
-        let ticket = evm.ticket(&self.chain.account, terms, &head, &proof)?;
+        let offer = Offer { nonce: evm.nonce(from).await?, price: self.chain.fees.price };
+        let ticket = self.sign(evm, offer, &head, &proof)?;
+        let now = Utc::now();
         let row = NewAnchor {
             chain: &self.chain.name,
             chain_id: self.place()?.chain_id,
@@ -248,23 +287,28 @@ impl<'a> Anchorer<'a> {
             log_id: self.ledger.log_id(),
             size: checkpoint.size,
             root: &checkpoint.root,
-            nonce: i64::try_from(terms.nonce).map_err(|_| AnchorError::Number)?,
+            nonce: to_i64(offer.nonce)?,
             raw: &ticket.raw,
             tx_hash: ticket.transaction.as_bytes(),
-            created_at: Utc::now(),
+            gas_price: to_i64(offer.price)?,
+            priced_at: now,
+            // A re-organised chain may take it in another block of the same height, or a little below.
+            from_block: to_i64(tip.saturating_sub(self.chain.finality_blocks))?,
+            created_at: now,
         };
         Ok(rows::insert(&mut self.session, &row).await?)
     }
 
-    /// The consistency proof from the head that the chain has; empty where it has none, `None` where it has this one.
-    async fn proof_from_chain(&mut self, evm: &Evm, head: &Head) -> Result<Option<Vec<Hash>>, AnchorError> {
-        let Some(last) = evm.find(&head.origin, None).await? else {
-            return Ok((head.size > 0).then(Vec::new));
-        };
-        let size = last.head.size;
-        if size <= head.size && root_at(self.ledger, size).await? != last.head.root {
-            return Err(self.split(size));
-        }
+    /// The consistency proof from the `newest` head that the chain has; empty where it has none, `None` where it has this one
+    /// or a later one.
+    async fn proof_from(
+        &mut self,
+        newest: Option<&Anchored>,
+        head: &Head,
+    ) -> Result<Option<Vec<Hash>>, AnchorError> {
+        let Some(newest) = newest else { return Ok((head.size > 0).then(Vec::new)) };
+        self.must_be_ours(&newest.head).await?;
+        let size = newest.head.size;
         if size >= head.size {
             return Ok(None);
         }
@@ -278,10 +322,36 @@ impl<'a> Anchorer<'a> {
         Ok(Head { origin: self.ledger.origin().to_owned(), size, root })
     }
 
-    /// Nothing more is signed: somebody was shown another history.
-    fn split(&self, size: u64) -> AnchorError {
-        tracing::error!(chain = self.chain.name, size, "the chain has another history than this database");
-        self.ledger.set_halt(Some(Halt::Behind { who: self.chain.name.clone(), size }));
-        AnchorError::SplitView { size }
+    /// A head of the chain that this log never had: somebody was shown another history, so nothing more is signed.
+    async fn must_be_ours(&mut self, head: &Head) -> Result<(), AnchorError> {
+        let (size, ..) = self.ledger.head(&mut self.session).await?;
+        if head.size <= size && root_at(self.ledger, head.size).await? == head.root {
+            return Ok(());
+        }
+        let (who, size) = (self.chain.name.clone(), head.size);
+        tracing::error!(chain = who, size, "the chain has another history than this database");
+        self.ledger.set_halt(Some(Halt::Behind { who, size }));
+        Err(AnchorError::SplitView { size })
     }
+}
+
+/// What a transaction is signed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Offer {
+    nonce: u64,
+    /// Wei a unit of gas.
+    price: u64,
+}
+
+/// Of the sending account.
+#[derive(Debug, Clone, Copy)]
+struct Nonces {
+    /// How many of its transactions stand in blocks, before any receipt was asked for.
+    next: u64,
+    /// The first that no row looked at so far has.
+    free: u64,
+}
+
+fn to_i64(number: u64) -> Result<i64, AnchorError> {
+    i64::try_from(number).map_err(|_| AnchorError::Number)
 }

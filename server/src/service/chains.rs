@@ -1,7 +1,11 @@
 //! The chains that heads are anchored on: which they are, and what each says of a head.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use chrono::TimeDelta;
 use contracts::{Account, Address, Chain as _, ChainError, Evm, Rpc};
 use serde::Deserialize;
 use trace::hash::Hash;
@@ -38,8 +42,19 @@ struct Told {
     key_file: PathBuf,
     /// 0 where gas is free.
     gas_price_wei: u64,
+    /// What a transaction that no block takes may rise to; eight times the price where it is not said.
+    gas_price_max_wei: Option<u64>,
+    /// Seconds that one price is waited for.
+    #[serde(default = "two_minutes")]
+    replace_after_s: u32,
+    /// Seconds between two heads; `SUYUAN_ANCHOR_INTERVAL_S` where it is not said.
+    interval_s: Option<u64>,
     /// How deep a block must lie before a re-organisation is out of the question.
     finality_blocks: u64,
+}
+
+const fn two_minutes() -> u32 {
+    120
 }
 
 #[derive(Deserialize)]
@@ -55,9 +70,30 @@ pub struct Configured {
     pub chain_id: u64,
     pub contract: Address,
     pub account: Account,
-    pub gas_price: u128,
+    pub fees: Fees,
+    /// Between two heads, where this chain has its own interval.
+    pub interval: Option<Duration>,
     pub finality_blocks: u64,
     rpc: Rpc,
+}
+
+/// What is paid for a unit of gas, in wei.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fees {
+    /// 0 where gas is free.
+    pub price: u64,
+    pub price_max: u64,
+    /// How long one price is waited for.
+    pub patience: TimeDelta,
+}
+
+impl Fees {
+    /// The price after `price`, an eighth more: nodes replace a transaction for a tenth more at least. `None` where it would be
+    /// too much, or where gas is free.
+    pub fn rise(&self, price: u64) -> Option<u64> {
+        let next = price.checked_add(price / 8)?.checked_add(1)?;
+        (self.price > 0 && next <= self.price_max).then_some(next)
+    }
 }
 
 /// What the chains say of a head at the start.
@@ -120,7 +156,12 @@ pub fn read(path: &Path, http: &reqwest::Client) -> Result<Vec<Configured>, Chai
             rpc: Rpc::new(http.clone(), &told.rpc_url).map_err(|error| failed(error.into()))?,
             chain_id: told.chain_id,
             contract: told.contract,
-            gas_price: u128::from(told.gas_price_wei),
+            fees: Fees {
+                price: told.gas_price_wei,
+                price_max: told.gas_price_max_wei.unwrap_or(told.gas_price_wei.saturating_mul(8)),
+                patience: TimeDelta::seconds(told.replace_after_s.into()),
+            },
+            interval: told.interval_s.map(Duration::from_secs),
             finality_blocks: told.finality_blocks,
             name: told.name,
         });

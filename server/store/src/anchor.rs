@@ -34,8 +34,14 @@ pub struct Anchor {
     pub nonce: i64,
     pub raw: Vec<u8>,
     pub tx_hash: Vec<u8>,
+    /// Wei.
+    pub gas_price: i64,
+    pub priced_at: DateTime<Utc>,
+    pub from_block: i64,
+    pub gas_used: Option<i64>,
     pub block_number: Option<i64>,
     pub block_hash: Option<Vec<u8>>,
+    pub reason: Option<String>,
     pub created_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
     pub anchored_at: Option<DateTime<Utc>>,
@@ -53,7 +59,21 @@ pub struct NewAnchor<'a> {
     pub nonce: i64,
     pub raw: &'a [u8],
     pub tx_hash: &'a [u8],
+    pub gas_price: i64,
+    pub priced_at: DateTime<Utc>,
+    pub from_block: i64,
     pub created_at: DateTime<Utc>,
+}
+
+/// What a row's head is sent as, from now on.
+#[derive(Debug, Clone, AsChangeset)]
+#[diesel(table_name = anchor)]
+pub struct Signed<'a> {
+    pub nonce: i64,
+    pub raw: &'a [u8],
+    pub tx_hash: &'a [u8],
+    pub gas_price: i64,
+    pub priced_at: DateTime<Utc>,
 }
 
 /// The block that took a transaction.
@@ -62,7 +82,9 @@ pub struct Block<'a> {
     pub tx_hash: &'a [u8],
     pub number: i64,
     pub hash: &'a [u8],
-    pub gas_used: Option<i64>,
+    pub gas_used: i64,
+    /// Wei, where the node tells it.
+    pub gas_price: Option<i64>,
 }
 
 #[derive(QueryableByName)]
@@ -103,28 +125,8 @@ pub async fn newest(conn: &mut Connection, place: Place<'_>) -> Result<Option<An
         .optional()?)
 }
 
-/// `None`: this head is in the outbox already. What failed before is tried anew.
+/// `None`: this head is in the outbox already, and has not failed.
 pub async fn insert(conn: &mut Connection, new: &NewAnchor<'_>) -> Result<Option<Anchor>, StoreError> {
-    let same = anchor::table
-        .filter(anchor::chain_id.eq(new.chain_id).and(anchor::contract.eq(new.contract)))
-        .filter(anchor::log_id.eq(new.log_id).and(anchor::size.eq(new.size)));
-    let anew = diesel::update(same.filter(anchor::state.eq("failed")))
-        .set((
-            anchor::state.eq("pending"),
-            anchor::nonce.eq(new.nonce),
-            anchor::raw.eq(new.raw),
-            anchor::tx_hash.eq(new.tx_hash),
-            anchor::created_at.eq(new.created_at),
-            anchor::sent_at.eq(None::<DateTime<Utc>>),
-            anchor::reason.eq(None::<String>),
-        ))
-        .returning(Anchor::as_returning())
-        .get_result(conn)
-        .await
-        .optional()?;
-    if anew.is_some() {
-        return Ok(anew);
-    }
     Ok(diesel::insert_into(anchor::table)
         .values(new)
         .on_conflict_do_nothing()
@@ -139,20 +141,14 @@ pub async fn sent(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
-/// The same head under the same nonce by another transaction, which pays more.
-pub async fn replace(
-    conn: &mut Connection,
-    id: i64,
-    raw: &[u8],
-    tx_hash: &[u8],
-    at: DateTime<Utc>,
-) -> Result<(), StoreError> {
+/// The same head by another transaction, which pays more or has another nonce; it is kept before it is sent.
+pub async fn replace(conn: &mut Connection, id: i64, signed: &Signed<'_>) -> Result<Anchor, StoreError> {
     let row = anchor::table.find(id).filter(anchor::state.eq("pending"));
-    diesel::update(row)
-        .set((anchor::raw.eq(raw), anchor::tx_hash.eq(tx_hash), anchor::sent_at.eq(at)))
-        .execute(conn)
-        .await?;
-    Ok(())
+    Ok(diesel::update(row)
+        .set((signed, anchor::sent_at.eq(None::<DateTime<Utc>>)))
+        .returning(Anchor::as_returning())
+        .get_result(conn)
+        .await?)
 }
 
 pub async fn anchored(
@@ -169,6 +165,7 @@ pub async fn anchored(
             anchor::block_hash.eq(block.hash),
             anchor::gas_used.eq(block.gas_used),
             anchor::anchored_at.eq(at),
+            block.gas_price.map(|price| anchor::gas_price.eq(price)),
         ))
         .execute(conn)
         .await?;
@@ -176,11 +173,13 @@ pub async fn anchored(
 }
 
 /// The block that took it is no block of the chain any more: it is to be sent again at once.
-pub async fn uprooted(conn: &mut Connection, id: i64) -> Result<(), StoreError> {
+pub async fn uprooted(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<(), StoreError> {
     diesel::update(anchor::table.find(id))
         .set((
             anchor::state.eq("pending"),
             anchor::sent_at.eq(None::<DateTime<Utc>>),
+            anchor::priced_at.eq(at),
+            anchor::gas_used.eq(None::<i64>),
             anchor::block_number.eq(None::<i64>),
             anchor::block_hash.eq(None::<Vec<u8>>),
             anchor::anchored_at.eq(None::<DateTime<Utc>>),
@@ -198,9 +197,15 @@ pub async fn finalise(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Resu
     Ok(())
 }
 
-pub async fn fail(conn: &mut Connection, id: i64, reason: &str) -> Result<(), StoreError> {
+/// `gas_used` where a block took it and reverted it: that is paid for as well.
+pub async fn fail(
+    conn: &mut Connection,
+    id: i64,
+    reason: &str,
+    gas_used: Option<i64>,
+) -> Result<(), StoreError> {
     diesel::update(anchor::table.find(id))
-        .set((anchor::state.eq("failed"), anchor::reason.eq(reason)))
+        .set((anchor::state.eq("failed"), anchor::reason.eq(reason), anchor::gas_used.eq(gas_used)))
         .execute(conn)
         .await?;
     Ok(())
