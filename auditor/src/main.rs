@@ -1,19 +1,23 @@
 //! `suyuan-auditor`: verify a proof, witness a log, mirror a log. Knows nothing of the server but its bytes.
 
-mod mirror;
-mod online;
-mod report;
-mod state;
-mod verify;
-mod witness;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
-
+use auditor::{
+    mirror,
+    state::{self, State},
+    verify, witness,
+};
 use clap::{Parser, Subcommand};
 use trace::{
     causes::Causes,
     keys::SecretKey,
-    tlog::note::{Algorithm, SignerKey},
+    tlog::note::{SignerKey, VerifierKey},
 };
 
 /// Check what Suyuan says without trusting who says it
@@ -47,9 +51,13 @@ enum Command {
         /// Directory of what was cosigned: written and synced before each answer
         #[arg(long)]
         state: PathBuf,
-        /// Verifier key of a log to witness; may be given several times
+        /// Verifier key of a log to witness; may be given several times, also for one origin
         #[arg(long = "log", required = true)]
         logs: Vec<String>,
+        /// Make the state, or begin in it with logs that it does not know, and end. Never for a state that was lost: a
+        /// witness that forgot what it cosigned is retired, with its key
+        #[arg(long)]
+        init: bool,
     },
     /// Copy a log's tiles to disk and check that it only grows. Exit status: 0 it does, 1 alarm, 2 could not look
     Mirror {
@@ -85,21 +93,25 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to do where even standard error is closed.
-            writeln!(std::io::stderr(), "suyuan-auditor: {}", Causes(&*error)).unwrap_or_default();
+            writeln!(io::stderr(), "suyuan-auditor: {}", Causes(&*error)).unwrap_or_default();
             ExitCode::from(2)
         }
     }
 }
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     match command {
         Command::Verify { bundle, trust, rpc } => verify::run(&bundle, &trust, rpc.as_deref(), &mut out),
-        Command::Witness { listen, key, state, logs } => {
+        Command::Witness { listen, key, state, logs, init } => {
             let signer = state::read_key(&key)?;
             let logs = logs.iter().map(|log| log.parse()).collect::<Result<Vec<_>, _>>()?;
+            if init {
+                return begin(&State::init(&state, &witness::verifier(&signer))?, &logs, &mut out);
+            }
             drop(out);
-            witness::run(listen, signer, state::State::open(&state)?, logs)?;
+            let state = State::open(&state, &witness::verifier(&signer))?;
+            witness::run(listen, witness::Witness::new(signer, logs, state)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Mirror { url, directory, trust, rpc, every } => {
@@ -114,12 +126,25 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
             getrandom::fill(&mut seed).map_err(|_| "the system gives no randomness")?;
             let key = SignerKey { name: name.parse()?, secret: SecretKey::from_seed(&seed) };
             state::write_key(&file, &key)?;
-            writeln!(out, "{}", key.verifier_as(Algorithm::CosignatureV1))?;
+            writeln!(out, "{}", witness::verifier(&key))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Vkey { file } => {
-            writeln!(out, "{}", state::read_key(&file)?.verifier_as(Algorithm::CosignatureV1))?;
+            writeln!(out, "{}", witness::verifier(&state::read_key(&file)?))?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Says of each log from where the witness goes on.
+fn begin(
+    state: &State,
+    logs: &[VerifierKey],
+    out: &mut impl Write,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    for log in logs {
+        let head = state.begin(log.name.as_str())?;
+        writeln!(out, "{} from size {}", head.origin, head.size)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,37 +1,52 @@
 //! `witness`: C2SP tlog-witness 1.0.0, `POST /add-checkpoint`.
 //!
 //! One request at a time is judged, so that two heads of one size can never both be cosigned; the new head is durable before
-//! the answer leaves.
+//! the answer leaves. What may be asked is bounded in bytes, time and connections.
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use actix_web::{
     App, HttpResponse, HttpServer,
+    dev::Server,
     http::StatusCode,
-    web::{Data, PayloadConfig, post},
+    web::{Data, Payload, block, post},
 };
 use trace::{
-    merkle::{ProofError, empty_root, verify_consistency},
+    merkle::{ProofError, verify_consistency},
     tlog::{
         checkpoint::{Checkpoint, CheckpointError},
         cosignature,
-        note::{NoteError, SignerKey, VerifierKey},
+        note::{Algorithm, NoteError, SignerKey, VerifierKey},
         witness::{AddCheckpoint, REQUEST_BYTES_MAX, RequestError, SIZE_CONTENT_TYPE},
     },
 };
 
 use crate::state::{State, StateError};
 
+/// How long a request's head, and then its body, may take to arrive.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
+/// How long a connection that was told to end may take to do so.
+const PARTING_MAX: Duration = Duration::from_secs(1);
+/// How long a connection is kept for another request.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+const CONNECTIONS_MAX: usize = 256;
+
 /// A witness and what it remembers.
 pub struct Witness {
     signer: SignerKey,
+    /// Several may be of one origin: an old key and the one that replaces it.
     logs: Vec<VerifierKey>,
     state: Mutex<State>,
+}
+
+/// The key by which a witness's cosignatures are verified.
+pub fn verifier(signer: &SignerKey) -> VerifierKey {
+    signer.verifier_as(Algorithm::CosignatureV1)
 }
 
 /// Why a head is not cosigned; each has its status in the specification.
@@ -39,6 +54,8 @@ pub struct Witness {
 pub enum Refused {
     #[error(transparent)]
     Request(#[from] RequestError),
+    #[error("the request is not text")]
+    NotText,
     #[error("the checkpoint is not one")]
     Malformed,
     #[error("the log is not known here")]
@@ -60,7 +77,9 @@ pub enum Refused {
 impl Refused {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Request(_) | Self::Malformed | Self::OldSizeTooLarge => StatusCode::BAD_REQUEST,
+            Self::Request(_) | Self::NotText | Self::Malformed | Self::OldSizeTooLarge => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownLog => StatusCode::NOT_FOUND,
             Self::NotSigned => StatusCode::FORBIDDEN,
             Self::OtherSize(_) | Self::OtherRoot(_) => StatusCode::CONFLICT,
@@ -71,28 +90,24 @@ impl Refused {
 }
 
 impl Witness {
-    pub fn new(signer: SignerKey, logs: Vec<VerifierKey>, state: State) -> Self {
-        Self { signer, logs, state: Mutex::new(state) }
+    /// [`StateError::UnknownLog`] if the state was not begun with each of the logs.
+    pub fn new(signer: SignerKey, logs: Vec<VerifierKey>, state: State) -> Result<Self, StateError> {
+        for log in &logs {
+            state.newest(log.name.as_str())?;
+        }
+        Ok(Self { signer, logs, state: Mutex::new(state) })
     }
 
     /// Judges a request at `now` (Unix seconds); the answer is a cosignature line.
-    pub fn add_checkpoint(&self, body: &str, now: u64) -> Result<String, Refused> {
-        let request: AddCheckpoint = body.parse()?;
-        let origin = request.checkpoint.text.lines().next().unwrap_or_default();
-        let log = self.logs.iter().find(|log| log.name.as_str() == origin).ok_or(Refused::UnknownLog)?;
-        let head = Checkpoint::open(&request.checkpoint, log).map_err(|error| match error {
-            CheckpointError::Note(NoteError::BadSignature | NoteError::Unsigned(_)) => Refused::NotSigned,
-            _ => Refused::Malformed,
-        })?;
+    pub fn add_checkpoint(&self, body: &[u8], now: u64) -> Result<String, Refused> {
+        let request: AddCheckpoint = str::from_utf8(body).map_err(|_| Refused::NotText)?.parse()?;
+        let head = self.open(&request)?;
         if request.old_size > head.size {
             return Err(Refused::OldSizeTooLarge);
         }
         // Whoever panicked while judging left the file whole: it is replaced by one rename.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (size, root) = match state.newest(origin)? {
-            Some(known) => (known.size, known.root),
-            None => (0, empty_root()),
-        };
+        let Checkpoint { size, root, .. } = state.newest(&head.origin)?;
         if request.old_size != size {
             return Err(Refused::OtherSize(size));
         }
@@ -104,45 +119,75 @@ impl Witness {
         state.advance(&head)?;
         Ok(format!("{}\n", cosignature::cosign(&request.checkpoint.text, now, &self.signer)))
     }
+
+    /// The checkpoint, under any of the keys of its origin.
+    fn open(&self, request: &AddCheckpoint) -> Result<Checkpoint, Refused> {
+        let origin = request.checkpoint.text.lines().next().unwrap_or_default();
+        let mut refused = Refused::UnknownLog;
+        for log in self.logs.iter().filter(|log| log.name.as_str() == origin) {
+            refused = match Checkpoint::open(&request.checkpoint, log) {
+                Ok(head) => return Ok(head),
+                Err(CheckpointError::Note(NoteError::BadSignature | NoteError::Unsigned(_))) => {
+                    Refused::NotSigned
+                }
+                Err(_) => Refused::Malformed,
+            };
+        }
+        Err(refused)
+    }
 }
 
 /// Serves until the process is told to stop.
-pub fn run(listen: SocketAddr, signer: SignerKey, state: State, logs: Vec<VerifierKey>) -> io::Result<()> {
+pub fn run(listen: SocketAddr, witness: Witness) -> io::Result<()> {
     tracing_subscriber::fmt().json().with_writer(io::stderr).init();
-    let witness = Data::new(Witness::new(signer, logs, state));
     actix_web::rt::System::new().block_on(async move {
         tracing::info!(%listen, "witnessing");
-        HttpServer::new(move || {
-            App::new()
-                .app_data(witness.clone())
-                .app_data(PayloadConfig::new(REQUEST_BYTES_MAX))
-                .route("/add-checkpoint", post().to(add_checkpoint))
-        })
-        .workers(1)
-        .bind(listen)?
-        .run()
-        .await
+        serve(TcpListener::bind(listen)?, Data::new(witness))?.await
     })
 }
 
-async fn add_checkpoint(witness: Data<Witness>, body: String) -> HttpResponse {
+pub fn serve(listener: TcpListener, witness: Data<Witness>) -> io::Result<Server> {
+    let app =
+        move || App::new().app_data(witness.clone()).route("/add-checkpoint", post().to(add_checkpoint));
+    let server = HttpServer::new(app)
+        .workers(1)
+        .max_connections(CONNECTIONS_MAX)
+        .client_request_timeout(ARRIVAL_MAX)
+        .client_disconnect_timeout(PARTING_MAX)
+        .keep_alive(IDLE_MAX)
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+async fn add_checkpoint(witness: Data<Witness>, body: Payload) -> HttpResponse {
+    let body = match tokio::time::timeout(ARRIVAL_MAX, body.to_bytes_limited(REQUEST_BYTES_MAX)).await {
+        Ok(Ok(Ok(body))) => body,
+        Ok(Ok(Err(_))) => return HttpResponse::BadRequest().finish(),
+        Ok(Err(_)) => return HttpResponse::PayloadTooLarge().force_close().finish(),
+        Err(_) => return HttpResponse::RequestTimeout().force_close().finish(),
+    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    match witness.add_checkpoint(&body, now) {
-        Ok(line) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(line),
-        Err(refused @ (Refused::OtherSize(size) | Refused::OtherRoot(size))) => {
-            tracing::warn!(reason = %refused, "not cosigned");
+    // Judging waits for the disk.
+    match block(move || witness.add_checkpoint(&body, now)).await {
+        Ok(Ok(line)) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(line),
+        Ok(Err(refused)) => answer(&refused),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
+}
+
+fn answer(refused: &Refused) -> HttpResponse {
+    if let Refused::State(error) = refused {
+        tracing::error!(%error, "the state cannot be kept");
+    } else {
+        tracing::warn!(reason = %refused, "not cosigned");
+    }
+    match refused {
+        Refused::OtherSize(size) | Refused::OtherRoot(size) => {
             HttpResponse::Conflict().content_type(SIZE_CONTENT_TYPE).body(format!("{size}\n"))
         }
-        Err(refused) => {
-            if let Refused::State(error) = &refused {
-                tracing::error!(%error, "the state cannot be kept");
-            } else {
-                tracing::warn!(reason = %refused, "not cosigned");
-            }
-            HttpResponse::build(refused.status())
-                .content_type("text/plain; charset=utf-8")
-                .body(format!("{refused}\n"))
-        }
+        _ => HttpResponse::build(refused.status())
+            .content_type("text/plain; charset=utf-8")
+            .body(format!("{refused}\n")),
     }
 }
 
@@ -152,7 +197,6 @@ mod tests {
         hash::{Hash, sha256},
         keys::SecretKey,
         merkle::{self, leaf_hash},
-        tlog::note::Algorithm,
     };
 
     use super::*;
@@ -172,7 +216,11 @@ mod tests {
             Self { key: signer("log.example/a/2026", 1), leaves }
         }
 
-        fn request(&self, old: u64, size: u64) -> String {
+        fn request(&self, old: u64, size: u64) -> Vec<u8> {
+            self.request_by(&self.key, old, size)
+        }
+
+        fn request_by(&self, key: &SignerKey, old: u64, size: u64) -> Vec<u8> {
             let nodes = |level: u8, index: u64| {
                 let start = usize::try_from(index << level).ok()?;
                 self.leaves.get(start..start + (1 << level)).map(merkle::root)
@@ -180,18 +228,21 @@ mod tests {
             let root = merkle::root_at(&nodes, size).unwrap();
             let head = Checkpoint { origin: "log.example/a/2026".to_owned(), size, root };
             let proof = merkle::consistency_proof(&nodes, old, size).unwrap_or_default();
-            AddCheckpoint { old_size: old, proof, checkpoint: head.sign(&self.key) }.to_string()
+            AddCheckpoint { old_size: old, proof, checkpoint: head.sign(key) }.to_string().into_bytes()
         }
     }
 
     fn witness(directory: &std::path::Path) -> Witness {
-        let logs = vec![signer("log.example/a/2026", 1).verifier()];
-        Witness::new(signer("witness.example/w", 2), logs, State::open(directory).unwrap())
+        let (key, logs) = (signer("witness.example/w", 2), vec![signer("log.example/a/2026", 1).verifier()]);
+        let state = State::open(directory, &verifier(&key)).unwrap();
+        Witness::new(key, logs, state).unwrap()
     }
 
     fn fresh(name: &str) -> std::path::PathBuf {
         let directory = std::env::temp_dir().join(format!("suyuan-witness-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&directory));
+        let state = State::init(&directory, &verifier(&signer("witness.example/w", 2))).unwrap();
+        assert_eq!(state.begin("log.example/a/2026").unwrap().size, 0);
         directory
     }
 
@@ -200,8 +251,8 @@ mod tests {
         let directory = fresh("grows");
         let log = Log::new(0, 9);
         let line = witness(&directory).add_checkpoint(&log.request(0, 4), 1_800_000_000).unwrap();
-        let key = signer("witness.example/w", 2).verifier_as(Algorithm::CosignatureV1);
-        let request: AddCheckpoint = log.request(0, 4).parse().unwrap();
+        let key = verifier(&signer("witness.example/w", 2));
+        let request: AddCheckpoint = String::from_utf8(log.request(0, 4)).unwrap().parse().unwrap();
         let line = line.trim_end().parse().unwrap();
         assert_eq!(cosignature::verify_line(&request.checkpoint.text, &line, &key), Ok(1_800_000_000));
 
@@ -216,9 +267,10 @@ mod tests {
     fn two_witnesses_never_work_on_one_state() {
         let directory = fresh("locked");
         let first = witness(&directory);
-        assert!(matches!(State::open(&directory), Err(StateError::InUse(_))));
+        let key = verifier(&signer("witness.example/w", 2));
+        assert!(matches!(State::open(&directory, &key), Err(StateError::InUse(_))));
         drop(first);
-        assert!(State::open(&directory).is_ok());
+        assert!(State::open(&directory, &key).is_ok());
         std::fs::remove_dir_all(directory).unwrap();
     }
 
@@ -232,12 +284,53 @@ mod tests {
         assert!(matches!(witness.add_checkpoint(&log.request(0, 3), 1), Err(Refused::OtherSize(5))));
         assert!(matches!(witness.add_checkpoint(&fork.request(5, 9), 1), Err(Refused::NotConsistent(_))));
         assert!(matches!(witness.add_checkpoint(&fork.request(5, 5), 1), Err(Refused::OtherRoot(5))));
-        let forged = log.request(5, 9).replace("\n9\n", "\n8\n");
-        assert!(matches!(witness.add_checkpoint(&forged, 1), Err(Refused::NotSigned)));
-        let stranger = log.request(5, 9).replace("log.example", "other.example");
-        assert!(matches!(witness.add_checkpoint(&stranger, 1), Err(Refused::UnknownLog)));
-        assert!(matches!(witness.add_checkpoint("old x\n\n", 1), Err(Refused::Request(_))));
+        let text = String::from_utf8(log.request(5, 9)).unwrap();
+        let forged = text.replace("\n9\n", "\n8\n");
+        assert!(matches!(witness.add_checkpoint(forged.as_bytes(), 1), Err(Refused::NotSigned)));
+        let stranger = text.replace("log.example", "other.example");
+        assert!(matches!(witness.add_checkpoint(stranger.as_bytes(), 1), Err(Refused::UnknownLog)));
+        assert!(matches!(witness.add_checkpoint(b"old x\n\n", 1), Err(Refused::Request(_))));
+        assert!(matches!(witness.add_checkpoint(b"old 5\n\n\xff", 1), Err(Refused::NotText)));
         assert!(witness.add_checkpoint(&log.request(5, 9), 1).is_ok(), "refusals changed nothing");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_state_that_was_lost_or_is_of_another_key_is_not_begun_anew() {
+        let directory = fresh("lost");
+        let key = verifier(&signer("witness.example/w", 2));
+        witness(&directory).add_checkpoint(&Log::new(0, 9).request(0, 5), 1).unwrap();
+
+        let other = verifier(&signer("witness.example/w", 3));
+        assert!(matches!(State::open(&directory, &other), Err(StateError::OtherWitness(_))));
+        assert!(matches!(State::init(&directory, &other), Err(StateError::OtherWitness(_))));
+        let again = State::init(&directory, &key).unwrap().begin("log.example/a/2026").unwrap();
+        assert_eq!(again.size, 5, "what is known is kept");
+
+        let state = State::open(&directory, &key).unwrap();
+        std::fs::remove_file(directory.join(sha256(b"log.example/a/2026").to_string())).unwrap();
+        let logs = vec![signer("log.example/a/2026", 1).verifier()];
+        let without = Witness::new(signer("witness.example/w", 2), logs, state);
+        assert!(matches!(without, Err(StateError::UnknownLog(_))));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(matches!(State::open(&directory, &key), Err(StateError::NoState(_))));
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_log_whose_key_is_replaced_goes_on_under_either_key_and_no_other() {
+        let directory = fresh("rotated");
+        let (log, new, stranger) =
+            (Log::new(0, 9), signer("log.example/a/2026", 4), signer("log.example/a/2026", 5));
+        let key = signer("witness.example/w", 2);
+        let state = State::open(&directory, &verifier(&key)).unwrap();
+        let witness = Witness::new(key, vec![log.key.verifier(), new.verifier()], state).unwrap();
+        assert!(witness.add_checkpoint(&log.request(0, 3), 1).is_ok());
+        assert!(witness.add_checkpoint(&log.request_by(&new, 3, 5), 1).is_ok());
+        let forked = Log::new(7, 9).request_by(&new, 5, 6);
+        assert!(matches!(witness.add_checkpoint(&forked, 1), Err(Refused::NotConsistent(_))));
+        let strange = log.request_by(&stranger, 5, 6);
+        assert!(matches!(witness.add_checkpoint(&strange, 1), Err(Refused::NotSigned)));
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

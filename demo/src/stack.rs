@@ -251,6 +251,11 @@ impl Stack {
         if !witness.exists() {
             let file = witness.display().to_string();
             self.program("suyuan-auditor", &["keygen", "--name", "regulator.example/witness", &file], &[])?;
+            // Once, with the key: a witness whose state was lost does not start.
+            let state = self.file("witness").display().to_string();
+            let (log, init) =
+                (self.log_vkey()?, ["witness", "--key", &file, "--state", &state, "--init", "--log"]);
+            self.program("suyuan-auditor", &[&init[..], &[&log]].concat(), &[])?;
         }
         let password = self.file("operator.password");
         if !password.exists() {

@@ -1,0 +1,9 @@
+//! Check what Suyuan says without trusting who says it: the commands of `suyuan-auditor`. Knows nothing of the server but its
+//! bytes.
+
+pub mod mirror;
+mod online;
+mod report;
+pub mod state;
+pub mod verify;
+pub mod witness;
