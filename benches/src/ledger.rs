@@ -126,10 +126,15 @@ async fn bundle_and_fsck(root: &Path) -> Result<Vec<Row>, Failed> {
         }
     }
     let verify = began.elapsed().as_secs_f64() * 1e3 / f64::from(VERIFICATIONS);
-    let (url, registrars) = (house.stack.database_url("auditor"), trust.registrars.clone());
+    let ask = fsck::Ask {
+        database_url: house.stack.database_url("auditor"),
+        trust: trust.clone(),
+        threads: fsck::threads(),
+        ..fsck::Ask::default()
+    };
     let (checked, seconds) = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
-        let report = fsck::check(&url, &registrars.into_iter().collect(), |_, _, _| {});
+        let report = fsck::check(&ask, |_| {});
         (report.map_err(|error| error.to_string()), began.elapsed().as_secs_f64())
     })
     .await?;

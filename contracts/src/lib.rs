@@ -5,6 +5,7 @@
 mod abi;
 mod evm;
 mod rpc;
+mod sent;
 
 pub use alloy::primitives::Address;
 use trace::hash::Hash;
@@ -12,6 +13,7 @@ use trace::hash::Hash;
 pub use self::{
     evm::{Account, Evm, Notice, Receipt, Refusal, Terms, Ticket, deploy},
     rpc::{Rpc, RpcError},
+    sent::Sent,
 };
 
 /// What a regulator's notice is about: of a recall the subject is the SHA-256 of the lot's Digital Link, of a revoked key its

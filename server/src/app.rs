@@ -19,7 +19,6 @@ use crate::{
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
         registry::{Registry, RegistryError},
-        reports::Reports,
     },
     web::{
         self, guard,
@@ -35,7 +34,6 @@ pub struct AppState {
     pub http: reqwest::Client,
     pub locales: Locales,
     pub accounts: Accounts,
-    pub reports: Reports,
     pub profiles: Profiles,
     pub keys: Arc<Keys>,
     pub ledger: Arc<Ledger>,
@@ -97,7 +95,6 @@ impl AppState {
         };
         Ok(Self {
             accounts: Accounts::new(store.clone(), Arc::clone(&keys)),
-            reports: Reports::new(store.clone()),
             keys,
             ledger,
             chains: Arc::new(chains),

@@ -1,4 +1,6 @@
-//! `suyuan`: serve, migrate, config, and the operator's first sign-in.
+//! `suyuan`: serve, migrate, config, fsck, and the operator's first sign-in.
+
+mod fsck_command;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -6,9 +8,9 @@ use clap::{Parser, Subcommand};
 use server::{
     app::{self, AppState},
     config::Config,
-    service::{fsck, keys::ceremony},
+    service::keys::ceremony,
 };
-use trace::{causes::Causes, keys::Kid};
+use trace::causes::Causes;
 
 /// Suyuan (溯源): traceability from the source to the scan
 #[derive(Parser)]
@@ -30,15 +32,8 @@ enum Command {
     },
     /// Print the effective configuration, secrets masked
     Config(Box<Config>),
-    /// Re-derive the whole log from the signed bytes: exit 0 clean, 1 something does not fit, 2 could not check
-    Fsck {
-        /// Postgres, as the read-only role `auditor`
-        #[arg(long, env = "SUYUAN_AUDITOR_DATABASE_URL", hide_env_values = true)]
-        database_url: String,
-        /// Thumbprint of a registrar whose enrolments count
-        #[arg(long, required = true)]
-        registrar: Vec<Kid>,
-    },
+    /// Re-derive the whole ledger from the signed bytes: exit 0 clean, 1 something does not fit, 2 could not check
+    Fsck(Box<fsck_command::Fsck>),
     /// Make and show the ledger's key files (each new, one line, mode 0600)
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -108,8 +103,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     // Without a runtime: the synchronous driver brings its own.
-    if let Command::Fsck { database_url, registrar } = cli.command {
-        return fsck(&database_url, registrar);
+    if let Command::Fsck(command) = cli.command {
+        return command.run();
     }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,7 +137,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Config(config) => write!(out, "{}", config.masked())?,
         // Taken care of before the runtime starts.
-        Command::Fsck { .. } => {}
+        Command::Fsck(_) => {}
         Command::Keys(command) => writeln!(out, "{}", keys(&command, &runtime)?)?,
         Command::Operator(Operator::Init { config, slug, name, pgln, login, password_file }) => {
             let password = server::service::keys::read_secret(&password_file)?;
@@ -175,28 +170,4 @@ fn keys(
         }
     };
     Ok(line?)
-}
-
-/// Prints progress, what does not fit, and a last line that says it all.
-fn fsck(database_url: &str, registrars: Vec<Kid>) -> ExitCode {
-    let progress = |origin: &str, done: u64, size: u64| tracing::info!(origin, done, size, "checked");
-    let report = match fsck::check(database_url, &registrars.into_iter().collect(), progress) {
-        Ok(report) => report,
-        Err(error) => {
-            tracing::error!(error = %Causes(&error), "could not check");
-            return ExitCode::from(2);
-        }
-    };
-    let verdict = if report.is_clean() { "clean" } else { "does not fit" };
-    let mut lines: Vec<String> =
-        report.misfits.iter().map(|misfit| format!("{}: {}", misfit.at, misfit.what)).collect();
-    lines.push(format!(
-        "{verdict}: {} logs, {} entries ({} records, {} packs), {} tiles, {} checkpoints",
-        report.logs, report.entries, report.records, report.packs, report.tiles, report.checkpoints
-    ));
-    match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
-        Ok(()) if report.is_clean() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(_) => ExitCode::from(2),
-    }
 }

@@ -2,7 +2,6 @@
 
 pub mod account;
 pub mod alerts;
-pub mod attempts;
 pub mod capture;
 pub mod capture_epcis;
 pub mod chains;
@@ -23,7 +22,6 @@ pub mod profiles;
 pub mod proof;
 pub mod records;
 pub mod registry;
-pub mod reports;
 pub mod standing;
 pub mod story;
 pub mod tracing;

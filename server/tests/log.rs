@@ -387,7 +387,7 @@ async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() 
         ("update record set signed = replace(signed, 'A', 'B') where step = 'code-run'", "2026 3"),
         ("update head set root = sha256('other')", "2026"),
         ("update checkpoint set note = replace(note, 'demo/2026 ', 'demo/2026 A')", "checkpoint"),
-        ("delete from entry where index = 2", "2026 3"),
+        ("delete from entry where index = 2", "2026 2"),
         ("update record set iss = 'https://id.gs1.org/417/9521000000011' where step = 'code-run'", "2026 3"),
     ] {
         let found = fsck_after(&url, damage).await.misfits;
@@ -400,9 +400,10 @@ async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() 
 async fn fsck_trusting(url: &str, registrar: Hash) -> fsck::Report {
     // As the role that can only read.
     let url = format!("{url}?options=-c%20role%3Dauditor");
-    tokio::task::spawn_blocking(move || fsck::check(&url, &[registrar].into(), |_, _, _| {}).unwrap())
-        .await
-        .unwrap()
+    let mut trust = Policy::default();
+    trust.registrars.push(registrar);
+    let ask = fsck::Ask { database_url: url, trust, threads: 2, ..fsck::Ask::default() };
+    tokio::task::spawn_blocking(move || fsck::check(&ask, |_| {}).unwrap()).await.unwrap()
 }
 
 async fn fsck(url: &str) -> fsck::Report {
@@ -435,7 +436,7 @@ async fn write_code_run(
     operator: &store::party::Party,
     key: &SecretKey,
 ) -> uuid::Uuid {
-    use trace::record::{Body, Claims, Draft, issue, statement};
+    use trace::record::{Body, Claims, Draft, Record, issue, statement};
     let jti = uuid::Uuid::now_v7();
     let run = statement::CodeRun {
         gtin: "09521000000004".to_owned(),
@@ -455,6 +456,7 @@ async fn write_code_run(
     };
     let body = Body::Statement(statement::Statement::CodeRun(run));
     let issued = issue(Draft { claims, body, act: None, event_hash: None }, &[], || [0; 16], 0, key).unwrap();
+    let public = Record::parse(&issued.signed).unwrap().process(&[]).unwrap();
     let row = store::record::Record {
         jti,
         entry: issued.entry.as_bytes().to_vec(),
@@ -473,10 +475,10 @@ async fn write_code_run(
         place_id: None,
         late: false,
         corrects: None,
-        iat: chrono::Utc::now(),
+        iat: chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
         accepted_at: chrono::Utc::now(),
         signed: issued.signed,
-        public: serde_json::Value::Null,
+        public,
     };
     store::record::insert(conn, &row, &[], &[]).await.unwrap();
     jti

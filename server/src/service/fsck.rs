@@ -1,33 +1,56 @@
-//! Re-derives the whole log from the signed bytes, by other code than wrote it, as a role that can only read.
+//! Re-derives the whole ledger from the signed bytes, by other code than wrote it, as a role that can only read.
 //!
-//! Leaves from the bytes, tiles and heads from the leaves, keys from the registrar's statements, holdings from movements.
+//! Keys from the registrars' statements; leaves from the bytes, tiles and heads from the leaves; each row of the evidence
+//! from the bytes behind it; lots, movements, holdings, edges and epochs from these rows. Entries are checked by several
+//! threads at once and told of in their order, so that the first misfit is the first record that does not fit.
 
+mod attached;
+mod entries;
 mod history;
+mod keys;
+mod log;
+mod pack;
+mod record;
+mod resume;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use store::fsck::{EntryRow, FsckReadError, LogRow, Snapshot};
-use trace::{
-    hash::{Hash, sha256},
-    keys::Kid,
-    record::Record,
-    tlog::{checkpoint::Checkpoint, note::Note, note::VerifierKey},
-};
+use store::fsck::{FsckReadError, LogRow, Snapshot, derived};
+use trace::{hash::Hash, tlog::policy::Policy};
 
+pub use record::StepNames;
+pub use resume::ResumeError;
+
+use entries::Reading;
 use history::History;
-use tree::Rebuilt;
+use log::LogCheck;
+use record::Known;
+use resume::State;
 
-const PAGE: i64 = 2_000;
 /// Misfits reported; the first is the one to look at.
 const MISFITS_MAX: usize = 100;
+/// The place of what is in no log yet: after everything that is.
+const NOT_LOGGED: (i16, i64) = (i16::MAX, i64::MAX);
 
 /// Something that does not fit, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// `<origin> <index>`, a jti, or a lot.
+    /// `<origin> <index>`, a jti, a key, or a lot.
     pub at: String,
     pub what: String,
+    /// Nothing after it can be placed.
+    ends_the_log: bool,
+}
+
+impl Misfit {
+    fn at(log: &LogRow, index: i64, what: impl Into<String>) -> Self {
+        Self { at: format!("{} {index}", log.origin), what: what.into(), ends_the_log: false }
+    }
+
+    fn ending(self) -> Self {
+        Self { ends_the_log: true, ..self }
+    }
 }
 
 /// What was looked at.
@@ -38,8 +61,11 @@ pub struct Report {
     pub records: u64,
     pub packs: u64,
     pub checkpoints: u64,
+    pub cosignatures: u64,
     pub tiles: u64,
-    /// In the order in which they were met.
+    pub keys: u64,
+    pub anchors: u64,
+    /// In the order in which they were met; no more than a hundred.
     pub misfits: Vec<Misfit>,
 }
 
@@ -50,170 +76,139 @@ impl Report {
 
     fn misfit(&mut self, at: impl Into<String>, what: impl Into<String>) {
         if self.misfits.len() < MISFITS_MAX {
-            self.misfits.push(Misfit { at: at.into(), what: what.into() });
+            self.misfits.push(Misfit { at: at.into(), what: what.into(), ends_the_log: false });
         }
     }
 }
 
-/// Checks everything. `registrars` are the thumbprints of the keys whose enrolments count; `progress` is told of every page.
-/// Must not be called from within an async runtime.
-pub fn check(
-    url: &str,
-    registrars: &BTreeSet<Kid>,
-    mut progress: impl FnMut(&str, u64, u64),
-) -> Result<Report, FsckReadError> {
-    let mut snapshot = Snapshot::open(url)?;
+/// How far a check has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The log's origin, or the name of what is checked after the logs.
+    pub of: &'a str,
+    pub done: u64,
+    pub all: u64,
+}
+
+/// What is to be checked, and against whom.
+#[derive(Debug, Default)]
+pub struct Ask {
+    pub database_url: String,
+    /// Registrars whose enrolments count; logs and witnesses, where the file names them.
+    pub trust: Policy,
+    /// What the steps of profiles are called.
+    pub steps: StepNames,
+    pub threads: usize,
+    /// Goes on where the last check of this file stopped, and says in it how far it came.
+    pub resume: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FsckError {
+    #[error(transparent)]
+    Read(#[from] FsckReadError),
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+}
+
+/// As many threads as there are cores.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Checks everything. `progress` is told of every thousand entries. Must not be called from within an async runtime.
+pub fn check(ask: &Ask, mut progress: impl FnMut(&Progress<'_>)) -> Result<Report, FsckError> {
+    let mut snapshot = Snapshot::open(&ask.database_url)?;
+    let name = snapshot.name()?;
     let mut report = Report::default();
-    let mut history = History::new(registrars.clone());
-    for log in snapshot.logs()? {
-        report.logs += 1;
-        check_log(&mut snapshot, &log, &mut history, &mut report, &mut progress)?;
-    }
-    let limit = i64::try_from(MISFITS_MAX).unwrap_or(i64::MAX);
-    for jti in snapshot.lost_records(limit)? {
-        report.misfit(jti, "the record stands in no log and does not wait for one");
-    }
-    for wrong in snapshot.imbalances(limit)? {
-        let what = format!(
-            "{} at {} holds {}, but its movements add up to {}",
-            wrong.party, wrong.place, wrong.held, wrong.moved
-        );
-        report.misfit(wrong.lot, what);
-    }
+    let history = learn(&mut snapshot, &ask.trust)?;
+    let known = Known { first_places: snapshot.first_places()?.into_iter().collect(), steps: &ask.steps };
+    let reading = Reading {
+        url: &ask.database_url,
+        snapshot: &name,
+        threads: ask.threads.max(1),
+        history: &history,
+        known: &known,
+    };
+    let logs = snapshot.logs()?;
+    report.logs = logs.len();
+    check_logs(ask, &mut snapshot, reading, &logs, &mut report, &mut progress)?;
+    check_waiting(&mut snapshot, reading, &logs, &mut report)?;
+    keys::check_keys(&mut snapshot, &history, &mut report)?;
+    keys::check_rosters(&mut snapshot, &history, &mut report)?;
+    keys::check_anchors(&mut snapshot, &mut report)?;
+    check_derived(&mut snapshot, &mut report, &mut progress)?;
     Ok(report)
 }
 
-fn check_log(
-    snapshot: &mut Snapshot,
-    log: &LogRow,
-    history: &mut History,
-    report: &mut Report,
-    progress: &mut impl FnMut(&str, u64, u64),
-) -> Result<(), FsckReadError> {
-    let mut rebuilt = Rebuilt::default();
-    let vkey = log.vkey.parse::<VerifierKey>().ok();
-    if vkey.is_none() {
-        report.misfit(&log.origin, "the log's verifier key cannot be read");
-    }
-    loop {
-        let from = i64::try_from(rebuilt.size()).unwrap_or(i64::MAX);
-        let page = snapshot.entries(log.id, from, PAGE)?;
-        let Some(last) = page.last().map(|entry| entry.index) else { break };
-        let checkpoints = snapshot.checkpoints(log.id, from, last.saturating_add(1))?;
-        let mut checkpoints = checkpoints.into_iter().peekable();
-        for entry in page {
-            if u64::try_from(entry.index) != Ok(rebuilt.size()) {
-                report.misfit(place(log, entry.index), format!("entry {} is missing", rebuilt.size()));
-                return Ok(());
-            }
-            check_entry(log, &entry, history, report);
-            append(snapshot, log, &entry, &mut rebuilt, report)?;
-            while let Some((_, root, note)) =
-                checkpoints.next_if(|(size, ..)| u64::try_from(*size) == Ok(rebuilt.size()))
-            {
-                check_checkpoint(log, vkey.as_ref(), &root, &note, &rebuilt, report);
-            }
+/// The registrars' statements, in the order of the logs.
+fn learn(snapshot: &mut Snapshot, trust: &Policy) -> Result<History, FsckReadError> {
+    let mut history = History::new(trust.registrars.iter().copied().collect());
+    snapshot.statements(|log, index, entry, signed| {
+        if let Some(entry) = Hash::from_slice(entry) {
+            history.learn((log, index), entry, signed);
         }
-        progress(&log.origin, rebuilt.size(), u64::try_from(log.size).unwrap_or(0));
-    }
-    if u64::try_from(log.size) != Ok(rebuilt.size()) {
-        report.misfit(&log.origin, format!("the head says {}, the entries are {}", log.size, rebuilt.size()));
-    } else if log.root != rebuilt.root().as_bytes() {
-        report.misfit(&log.origin, "the head's root is not that of the entries");
-    }
-    if u64::try_from(snapshot.tile_count(log.id)?) != Ok(rebuilt.full_tiles()) {
-        report.misfit(&log.origin, "tiles that no entries fill");
+    })?;
+    Ok(history)
+}
+
+fn check_logs(
+    ask: &Ask,
+    snapshot: &mut Snapshot,
+    reading: Reading<'_>,
+    logs: &[LogRow],
+    report: &mut Report,
+    progress: &mut impl FnMut(&Progress<'_>),
+) -> Result<(), FsckError> {
+    let file = ask.resume.as_deref();
+    let earlier = file.map(|file| State::read(file, &ask.trust.registrars)).transpose()?.flatten();
+    let mut state = earlier.unwrap_or_else(|| State::new(ask.trust.registrars.clone()));
+    for log in logs {
+        let mut failed = None;
+        let rebuilt = state.tree(&log.origin);
+        let mut of_log = LogCheck { snapshot, log, trust: &ask.trust, history: reading.history, report };
+        of_log.run(reading, rebuilt, &mut |at, tree, clean| {
+            progress(at);
+            if let (Some(file), true) = (file, clean) {
+                state.keep(&log.origin, tree);
+                failed = failed.take().or(state.write(file).err());
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
     }
     Ok(())
 }
 
-/// The entry is the hash of the bytes that were signed, and these are signed by a key that was enrolled before.
-fn check_entry(log: &LogRow, entry: &EntryRow, history: &mut History, report: &mut Report) {
-    report.entries += 1;
-    let at = place(log, entry.index);
-    let signed = match (&entry.record, &entry.pack) {
-        (Some(record), _) => record.signed.as_bytes(),
-        (None, Some(pack)) => &pack[..],
-        (None, None) => {
-            report.misfit(at, "no signed bytes stand behind the entry");
-            return;
-        }
-    };
-    if sha256(signed).as_bytes() != entry.hash.as_slice() {
-        report.misfit(&at, "the entry is not the hash of the signed bytes");
-        return;
-    }
-    let Some(row) = &entry.record else {
-        report.packs += 1;
-        if let Err(what) = history.check_pack(signed) {
+/// Records that wait for their place in a log are held against their bytes all the same.
+fn check_waiting(
+    snapshot: &mut Snapshot,
+    reading: Reading<'_>,
+    logs: &[LogRow],
+    report: &mut Report,
+) -> Result<(), FsckReadError> {
+    let ledger = logs.last().map(|log| log.ledger.as_str()).unwrap_or_default();
+    snapshot.waiting(|entry| {
+        let Some(row) = &entry.record else { return };
+        let at = format!("record {}", row.jti);
+        reading
+            .record(NOT_LOGGED, ledger, entry.hash, row, None, &mut |what| report.misfit(at.as_str(), what));
+    })
+}
+
+fn check_derived(
+    snapshot: &mut Snapshot,
+    report: &mut Report,
+    progress: &mut impl FnMut(&Progress<'_>),
+) -> Result<(), FsckReadError> {
+    let limit = i64::try_from(MISFITS_MAX).unwrap_or(i64::MAX);
+    let all = u64::try_from(derived::CHECKS.len()).unwrap_or(u64::MAX);
+    for (done, check) in (1_u64..).zip(&derived::CHECKS) {
+        for (at, what) in snapshot.derived(check, limit)? {
             report.misfit(at, what);
         }
-        return;
-    };
-    report.records += 1;
-    match Record::parse(&row.signed) {
-        Err(error) => report.misfit(at, format!("record {}: {error}", row.jti)),
-        Ok(record) => {
-            let claims = record.claims();
-            let is_row = claims.jti.to_string() == row.jti
-                && claims.iss == row.iss
-                && record.kid().as_bytes().as_slice() == row.kid.as_slice();
-            if !is_row {
-                report.misfit(&at, format!("record {}: its row says something else than its bytes", row.jti));
-            }
-            if let Err(what) = history.check_record(&record) {
-                report.misfit(&at, format!("record {}: {what}", row.jti));
-            }
-        }
-    }
-}
-
-fn append(
-    snapshot: &mut Snapshot,
-    log: &LogRow,
-    entry: &EntryRow,
-    rebuilt: &mut Rebuilt,
-    report: &mut Report,
-) -> Result<(), FsckReadError> {
-    let Some(hash) = Hash::from_slice(&entry.hash) else {
-        report.misfit(place(log, entry.index), "the entry is not 32 bytes");
-        return Ok(());
-    };
-    for full in rebuilt.push(&hash) {
-        report.tiles += 1;
-        let index = i64::try_from(full.index).unwrap_or(i64::MAX);
-        if snapshot.tile(log.id, i16::from(full.level), index)?.as_deref() != Some(&full.bytes[..]) {
-            report.misfit(
-                place(log, entry.index),
-                format!("tile {}/{} is missing or not what the entries make", full.level, full.index),
-            );
-        }
+        progress(&Progress { of: check.name, done, all });
     }
     Ok(())
-}
-
-fn check_checkpoint(
-    log: &LogRow,
-    vkey: Option<&VerifierKey>,
-    root: &[u8],
-    note: &str,
-    rebuilt: &Rebuilt,
-    report: &mut Report,
-) {
-    report.checkpoints += 1;
-    let at = format!("{} checkpoint {}", log.origin, rebuilt.size());
-    let opened =
-        note.parse::<Note>().ok().zip(vkey).and_then(|(note, vkey)| Checkpoint::open(&note, vkey).ok());
-    match opened {
-        None => report.misfit(at, "not signed by the log"),
-        Some(head) if head.size != rebuilt.size() || head.root.as_bytes() != root => {
-            report.misfit(at, "its row says something else than its note");
-        }
-        Some(head) if head.root != rebuilt.root() => report.misfit(at, "its root is not that of the entries"),
-        Some(_) => {}
-    }
-}
-
-fn place(log: &LogRow, index: i64) -> String {
-    format!("{} {index}", log.origin)
 }

@@ -152,7 +152,7 @@ impl<'a> NewRecord<'a> {
             place_id: self.place_id,
             late: self.late,
             corrects: corrected.map(|one| one.leaf.as_bytes().to_vec()),
-            iat: self.now,
+            iat: DateTime::from_timestamp(self.now.timestamp(), 0).unwrap_or(self.now),
             accepted_at: self.now,
             signed: issued.signed.clone(),
             public,

@@ -1,7 +1,17 @@
-//! What `fsck` reads: one consistent, read-only snapshot, over the synchronous driver and plain SQL. It shares no query with
+//! What `fsck` reads: consistent, read-only snapshots, over the synchronous driver and plain SQL. It shares no query with
 //! the server, so that a mistake in one is not repeated in the other.
 
-use postgres::{Client, NoTls, Row};
+pub mod derived;
+mod rows;
+
+use chrono::{DateTime, Utc};
+use postgres::{Client, NoTls, Statement, fallible_iterator::FallibleIterator as _};
+use uuid::Uuid;
+
+pub use rows::{
+    AnchorRow, Attached, CheckpointRow, CosignatureRow, DisclosureRow, EntryRow, HeadRow, KeyRow, LogRow,
+    LotPartRow, PackRow, RecordRow, RefRow, Said,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FsckReadError {
@@ -9,45 +19,11 @@ pub enum FsckReadError {
     Postgres(#[from] postgres::Error),
 }
 
-/// An open snapshot.
+/// An open snapshot. Several connections can look at the same one: see [`Snapshot::join`].
 pub struct Snapshot {
     client: Client,
-}
-
-#[derive(Debug, Clone)]
-pub struct LogRow {
-    pub id: i16,
-    pub origin: String,
-    pub vkey: String,
-    pub size: i64,
-    pub root: Vec<u8>,
-}
-
-/// An entry with the signed bytes that it stands for.
-#[derive(Debug, Clone)]
-pub struct EntryRow {
-    pub index: i64,
-    pub hash: Vec<u8>,
-    pub record: Option<RecordRow>,
-    pub pack: Option<Vec<u8>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct RecordRow {
-    pub jti: String,
-    pub iss: String,
-    pub kid: Vec<u8>,
-    pub signed: String,
-}
-
-/// A holding, and what its movements add up to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imbalance {
-    pub lot: String,
-    pub party: String,
-    pub place: String,
-    pub held: i64,
-    pub moved: i64,
+    entries: Option<Statement>,
+    attached: Option<[Statement; 3]>,
 }
 
 impl Snapshot {
@@ -55,56 +31,90 @@ impl Snapshot {
     pub fn open(url: &str) -> Result<Self, FsckReadError> {
         let mut client = Client::connect(url, NoTls)?;
         client.batch_execute("begin isolation level repeatable read read only")?;
-        Ok(Self { client })
+        Ok(Self { client, entries: None, attached: None })
+    }
+
+    /// Another connection on the snapshot of that name, for as long as the first one is open.
+    pub fn join(url: &str, name: &str) -> Result<Self, FsckReadError> {
+        let mut joined = Self::open(url)?;
+        let quoted = name.replace('\'', "''");
+        joined.client.batch_execute(&format!("set transaction snapshot '{quoted}'"))?;
+        Ok(joined)
+    }
+
+    /// The name under which others can join.
+    pub fn name(&mut self) -> Result<String, FsckReadError> {
+        Ok(self.client.query_one("select pg_export_snapshot()", &[])?.get(0))
     }
 
     pub fn logs(&mut self) -> Result<Vec<LogRow>, FsckReadError> {
-        let rows = self.client.query(
-            "select l.id, l.origin, l.vkey, h.size, h.root from log l join head h on h.log_id = l.id order by l.id",
-            &[],
-        )?;
-        let log = |row: &Row| LogRow {
-            id: row.get(0),
-            origin: row.get(1),
-            vkey: row.get(2),
-            size: row.get(3),
-            root: row.get(4),
-        };
-        Ok(rows.iter().map(log).collect())
+        let rows = self.client.query(rows::LOGS, &[])?;
+        Ok(rows.iter().map(LogRow::of).collect())
     }
 
-    /// Entries from index `from`, ascending.
-    pub fn entries(&mut self, log_id: i16, from: i64, limit: i64) -> Result<Vec<EntryRow>, FsckReadError> {
-        let rows = self.client.query(
-            "select e.index, e.hash, r.jti::text, r.iss, r.kid, r.signed, \
-             (select p.bytes from pack p where p.entry = e.hash limit 1) \
-             from entry e left join record r on r.entry = e.hash \
-             where e.log_id = $1 and e.index >= $2 order by e.index limit $3",
-            &[&log_id, &from, &limit],
-        )?;
-        let entry = |row: &Row| {
-            let jti: Option<String> = row.get(2);
-            EntryRow {
-                index: row.get(0),
-                hash: row.get(1),
-                record: jti.map(|jti| RecordRow {
-                    jti,
-                    iss: row.get(3),
-                    kid: row.get(4),
-                    signed: row.get(5),
-                }),
-                pack: row.get(6),
-            }
+    /// Calls `each` for the entries `from <= index < to`, ascending, with what stands behind them.
+    pub fn entries(
+        &mut self,
+        log_id: i16,
+        (from, to): (i64, i64),
+        mut each: impl FnMut(&EntryRow<'_>),
+    ) -> Result<(), FsckReadError> {
+        let statement = match &self.entries {
+            Some(statement) => statement.clone(),
+            None => self.entries.insert(self.client.prepare(rows::ENTRIES)?).clone(),
         };
-        Ok(rows.iter().map(entry).collect())
+        let mut rows = self.client.query_raw(&statement, rows::parameters(&[&log_id, &from, &to]))?;
+        while let Some(row) = rows.next()? {
+            each(&EntryRow::of(&row));
+        }
+        Ok(())
     }
 
-    pub fn tile(&mut self, log_id: i16, level: i16, index: i64) -> Result<Option<Vec<u8>>, FsckReadError> {
-        let row = self.client.query_opt(
-            "select data from tile where log_id = $1 and level = $2 and index = $3",
-            &[&log_id, &level, &index],
-        )?;
-        Ok(row.map(|row| row.get(0)))
+    /// What hangs on the records of the entries `from <= index < to`.
+    pub fn attached(&mut self, log_id: i16, (from, to): (i64, i64)) -> Result<Attached, FsckReadError> {
+        let [refs, disclosures, lots] = if let Some(statements) = &self.attached {
+            statements.clone()
+        } else {
+            let mut prepare = |sql| self.client.prepare(sql);
+            let made = [prepare(rows::REFS)?, prepare(rows::DISCLOSURES)?, prepare(rows::LOT_PARTS)?];
+            self.attached.insert(made).clone()
+        };
+        Ok(Attached {
+            refs: self.client.query(&refs, &[&log_id, &from, &to])?.iter().map(RefRow::of).collect(),
+            disclosures: self
+                .client
+                .query(&disclosures, &[&log_id, &from, &to])?
+                .iter()
+                .map(DisclosureRow::of)
+                .collect(),
+            lots: self.client.query(&lots, &[&log_id, &from, &to])?.iter().map(LotPartRow::of).collect(),
+        })
+    }
+
+    /// Each party's first place: Digital Link of the party → of the place.
+    pub fn first_places(&mut self) -> Result<Vec<(String, String)>, FsckReadError> {
+        let rows = self.client.query(rows::FIRST_PLACES, &[])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The registrars' statements in the order of the logs: (log, index, entry, signed bytes).
+    pub fn statements(&mut self, mut each: impl FnMut(i16, i64, &[u8], &str)) -> Result<(), FsckReadError> {
+        let mut rows = self.client.query_raw(rows::STATEMENTS, rows::parameters(&[]))?;
+        while let Some(row) = rows.next()? {
+            each(row.get(0), row.get(1), row.get(2), row.get(3));
+        }
+        Ok(())
+    }
+
+    /// Full tiles of one level with `from <= index < to`, ascending.
+    pub fn tiles(
+        &mut self,
+        log_id: i16,
+        level: i16,
+        (from, to): (i64, i64),
+    ) -> Result<Vec<(i64, Vec<u8>)>, FsckReadError> {
+        let rows = self.client.query(rows::TILES, &[&log_id, &level, &from, &to])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// How many tiles the log has.
@@ -112,47 +122,89 @@ impl Snapshot {
         Ok(self.client.query_one("select count(*) from tile where log_id = $1", &[&log_id])?.get(0))
     }
 
-    /// (size, root, note) of the checkpoints with `from < size <= to`, ascending.
+    /// Checkpoints with `from < size <= to`, ascending.
     pub fn checkpoints(
         &mut self,
         log_id: i16,
-        from: i64,
-        to: i64,
-    ) -> Result<Vec<(i64, Vec<u8>, String)>, FsckReadError> {
-        let rows = self.client.query(
-            "select size, root, note from checkpoint where log_id = $1 and size > $2 and size <= $3 order by size",
-            &[&log_id, &from, &to],
-        )?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+        (from, to): (i64, i64),
+    ) -> Result<Vec<CheckpointRow>, FsckReadError> {
+        let rows = self.client.query(rows::CHECKPOINTS, &[&log_id, &from, &to])?;
+        Ok(rows.iter().map(CheckpointRow::of).collect())
     }
 
-    /// Records that stand in no log and in no queue: acknowledged and lost.
-    pub fn lost_records(&mut self, limit: i64) -> Result<Vec<String>, FsckReadError> {
-        let rows = self.client.query(
-            "select r.jti::text from record r where not exists (select from entry e where e.hash = r.entry) \
-             and not exists (select from pending p where p.entry = r.entry) order by r.jti limit $1",
-            &[&limit],
-        )?;
+    pub fn newest_checkpoint(&mut self, log_id: i16) -> Result<Option<CheckpointRow>, FsckReadError> {
+        let row = self.client.query_opt(rows::NEWEST_CHECKPOINT, &[&log_id])?;
+        Ok(row.as_ref().map(CheckpointRow::of))
+    }
+
+    /// How many checkpoints are of sizes that a log of `entries` never had.
+    pub fn strays(&mut self, log_id: i16, entries: i64) -> Result<i64, FsckReadError> {
+        Ok(self.client.query_one(rows::STRAYS, &[&log_id, &entries])?.get(0))
+    }
+
+    /// Cosignatures of the checkpoints with `from < size <= to`.
+    pub fn cosignatures(
+        &mut self,
+        log_id: i16,
+        (from, to): (i64, i64),
+    ) -> Result<Vec<CosignatureRow>, FsckReadError> {
+        let rows = self.client.query(rows::COSIGNATURES, &[&log_id, &from, &to])?;
+        Ok(rows.iter().map(CosignatureRow::of).collect())
+    }
+
+    /// Every key's row, without its secret.
+    pub fn keys(&mut self) -> Result<Vec<KeyRow>, FsckReadError> {
+        let rows = self.client.query(rows::KEYS, &[])?;
+        Ok(rows.iter().map(KeyRow::of).collect())
+    }
+
+    /// The lines that are kept under a roster's root.
+    pub fn roster(&mut self, root: &[u8]) -> Result<Option<String>, FsckReadError> {
+        let row = self.client.query_opt("select lines from roster where root = $1", &[&root])?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Roots of kept rosters.
+    pub fn roster_roots(&mut self) -> Result<Vec<Vec<u8>>, FsckReadError> {
+        let rows = self.client.query("select root from roster order by root", &[])?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Holdings that are not what their movements add up to.
-    pub fn imbalances(&mut self, limit: i64) -> Result<Vec<Imbalance>, FsckReadError> {
-        let rows = self.client.query(
-            "with moved as (select lot_id, party_id, place_id, sum(delta)::bigint as total from movement group by 1, 2, 3) \
-             select l.uri, y.iss, p.uri, coalesce(h.quantity, 0), coalesce(m.total, 0) \
-             from holding h full join moved m using (lot_id, party_id, place_id) \
-             join lot l on l.id = lot_id join party y on y.id = party_id join place p on p.id = place_id \
-             where coalesce(h.quantity, 0) <> coalesce(m.total, 0) order by lot_id limit $1",
-            &[&limit],
-        )?;
-        let imbalance = |row: &Row| Imbalance {
-            lot: row.get(0),
-            party: row.get(1),
-            place: row.get(2),
-            held: row.get(3),
-            moved: row.get(4),
-        };
-        Ok(rows.iter().map(imbalance).collect())
+    /// Whether a record that waits for the log names that root.
+    pub fn roster_waits(&mut self, root: &str) -> Result<bool, FsckReadError> {
+        Ok(self.client.query_one(rows::ROSTER_WAITS, &[&root])?.get(0))
+    }
+
+    /// What was sent to the chains, beside the checkpoint that it names.
+    pub fn anchors(&mut self, mut each: impl FnMut(&AnchorRow)) -> Result<(), FsckReadError> {
+        let mut rows = self.client.query_raw(rows::ANCHORS, rows::parameters(&[]))?;
+        while let Some(row) = rows.next()? {
+            each(&AnchorRow::of(&row));
+        }
+        Ok(())
+    }
+
+    /// Signed bytes that are not in a log: the records and packs that wait for it.
+    pub fn waiting(&mut self, mut each: impl FnMut(&EntryRow<'_>)) -> Result<(), FsckReadError> {
+        let mut rows = self.client.query_raw(rows::WAITING, rows::parameters(&[]))?;
+        while let Some(row) = rows.next()? {
+            each(&EntryRow::of(&row));
+        }
+        Ok(())
+    }
+
+    /// What one of [`derived::CHECKS`] finds, at most `limit`.
+    pub fn derived(
+        &mut self,
+        check: &derived::Check,
+        limit: i64,
+    ) -> Result<Vec<(String, String)>, FsckReadError> {
+        let rows = self.client.query(&format!("{} limit {limit}", check.sql), &[])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }
+
+/// A moment as the database keeps it, to the microsecond.
+pub type Moment = DateTime<Utc>;
+/// A record's own name.
+pub type Jti = Uuid;

@@ -22,7 +22,6 @@ pub mod party;
 pub mod quota;
 pub mod reading;
 pub mod record;
-pub mod report;
 pub mod root_key;
 pub mod roster;
 pub mod schema;

@@ -3,7 +3,6 @@
 mod chain;
 mod keys;
 mod ledger;
-mod script;
 mod seen;
 mod spoilt;
 

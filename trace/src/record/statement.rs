@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{
-    claims::is_text_or_number,
-    jws::{self, Jws, JwsError},
-};
+use super::jws::{self, Jws, JwsError};
 use crate::{
     hash::{Hash, sha256},
     keys::{Custody, KeyError, KeyRole, Kid, PublicKey, SecretKey},
@@ -156,8 +153,7 @@ pub enum StatementError {
 
 impl Statement {
     pub(super) fn parse(value: &Value) -> Result<Self, StatementError> {
-        let is_flat = value.as_object().is_some_and(|members| members.values().all(is_text_or_number));
-        let statement = Self::deserialize(value).ok().filter(|_| is_flat).ok_or(StatementError::Unknown)?;
+        let statement = Self::deserialize(value).map_err(|_| StatementError::Unknown)?;
         if let Some(Key { kid, key, role, base_name, .. }) = statement.new_key() {
             if PublicKey::from_bytes(key.as_bytes())?.kid() != *kid {
                 return Err(StatementError::KidOfOtherKey);
@@ -224,7 +220,9 @@ pub fn prove_possession(possession: &Possession, key: &SecretKey) -> String {
 pub fn verify_possession(pop: &str, stated: &Possession, key: &PublicKey) -> Result<(), StatementError> {
     let jws = Jws::parse(pop, POP_TYP)?;
     jws.verify(pop, key)?;
-    // To the letter: a number or a name has one spelling.
-    let is_stated = serde_json::to_value(stated).is_ok_and(|stated| stated == jws.payload);
-    if is_stated { Ok(()) } else { Err(StatementError::OtherPossession) }
+    let shown = Possession::deserialize(&jws.payload).map_err(|_| StatementError::OtherPossession)?;
+    if shown != *stated {
+        return Err(StatementError::OtherPossession);
+    }
+    Ok(())
 }

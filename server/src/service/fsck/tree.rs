@@ -1,12 +1,13 @@
 //! The tree again, by the definition of RFC 9162 §2.1.1 and not by the sequencer's frontier: rows of a tile's width are
 //! folded pairwise, the open right edge is split at the largest power of two.
 
+use serde::{Deserialize, Serialize};
 use trace::hash::{Hash, sha256_of};
 
 const WIDTH: usize = 256;
 
 /// Per tile level, the hashes of the tile that is not full yet, and how many full ones came before.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rebuilt {
     size: u64,
     rows: Vec<(u64, Vec<Hash>)>,
@@ -51,6 +52,19 @@ impl Rebuilt {
         filled
     }
 
+    /// Whether rows of these lengths make a tree of this size: what came from a file may not.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut left = self.size;
+        let rows = self.rows.iter().all(|(full, hashes)| {
+            let here = u64::try_from(hashes.len()).unwrap_or(u64::MAX);
+            let fits =
+                hashes.len() < WIDTH && full.checked_mul(256).and_then(|n| n.checked_add(here)) == Some(left);
+            left = *full;
+            fits
+        });
+        rows && left == 0
+    }
+
     pub(super) fn root(&self) -> Hash {
         let mut edge: Option<Hash> = None;
         for (_, hashes) in &self.rows {
@@ -63,7 +77,7 @@ impl Rebuilt {
 }
 
 /// MTH(D[n]) over hashes of equal subtrees, the last of which may be smaller.
-fn tree_hash(hashes: &[Hash]) -> Hash {
+pub(super) fn tree_hash(hashes: &[Hash]) -> Hash {
     match hashes {
         [] => sha256_of(&[]),
         [only] => *only,
@@ -94,5 +108,8 @@ mod tests {
             }
         }
         assert_eq!(rebuilt.full_tiles(), 258 + 1);
+        assert!(rebuilt.is_sound());
+        rebuilt.size += 1;
+        assert!(!rebuilt.is_sound());
     }
 }

@@ -80,7 +80,7 @@ impl Keys {
     ) -> Result<(), KeysError> {
         let key = store::key::by_kid(conn, kid.as_bytes()).await?.ok_or(KeysError::NoKey)?;
         let party = store::party::by_id(conn, key.party_id).await?;
-        if !store::key::retire(conn, kid.as_bytes(), "revoked", since).await? {
+        if !store::key::retire(conn, kid.as_bytes(), "revoked", whole_second(since)).await? {
             return Err(KeysError::NotGood);
         }
         let revocation = Revocation { kid, party: party.iss, since: since.timestamp(), reason };
@@ -96,6 +96,17 @@ impl Keys {
         statement: Statement,
         seen: Option<Seen>,
     ) -> Result<Hash, KeysError> {
+        self.state_at(conn, jti, statement, seen, Utc::now()).await
+    }
+
+    async fn state_at(
+        &self,
+        conn: &mut Connection,
+        jti: Uuid,
+        statement: Statement,
+        seen: Option<Seen>,
+        now: DateTime<Utc>,
+    ) -> Result<Hash, KeysError> {
         let operator = operator(conn).await?;
         let step = statement_type(&statement).to_owned();
         let (profile, body) = (statement::profile_reference(), Body::Statement(statement));
@@ -103,7 +114,7 @@ impl Keys {
             kind: Kind::Statement,
             seen,
             step: Some(step),
-            ..NewRecord::new(&operator, &self.registrar, jti, profile, body, Utc::now())
+            ..NewRecord::new(&operator, &self.registrar, jti, profile, body, now)
         };
         Ok(stated.write(conn, self).await?.entry)
     }
@@ -132,7 +143,8 @@ impl Keys {
         let kid = held.public.kid();
         let possession = self.possession(held.jti, kid, new.party, held.custody);
         statement::verify_possession(&held.pop, &possession, &held.public)?;
-        let now = Utc::now();
+        // The second that the record states: the key's row and the roster say the same one.
+        let now = whole_second(Utc::now());
         if store::key::by_kid(conn, kid.as_bytes()).await?.is_some() {
             return Err(KeysError::Known);
         }
@@ -155,7 +167,7 @@ impl Keys {
         };
         // The key's row comes first: the registrar's own enrolment is signed by the key that it enrols.
         store::key::insert(conn, &row).await?;
-        let entry = self.state(conn, held.jti, new.statement(held), None).await?;
+        let entry = self.state_at(conn, held.jti, new.statement(held), None, now).await?;
         store::key::set_enrolled_by(conn, kid.as_bytes(), entry.as_bytes()).await?;
         Ok(kid)
     }
@@ -163,6 +175,10 @@ impl Keys {
     fn possession(&self, jti: Uuid, kid: Kid, party: &Party, custody: Custody) -> Possession {
         Possession { aud: self.ledger.clone(), jti, kid, party: party.iss.clone(), custody }
     }
+}
+
+fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
 }
 
 impl NewKey<'_> {
