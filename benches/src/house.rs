@@ -12,25 +12,48 @@ use demo::{
 
 use crate::Failed;
 
+/// A directory that is cleared away however the bench ends.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn make(name: &str) -> Result<Self, Failed> {
+        let path = std::env::temp_dir().join(format!("suyuan-bench-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Nobody is left to be told that it stays.
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+/// Dropped in this order: what runs, then where it ran.
 pub struct House {
     pub stack: Stack,
-    data: PathBuf,
+    directory: Directory,
 }
 
 impl House {
     pub async fn open(root: &Path, name: &str) -> Result<Self, Failed> {
-        let data = std::env::temp_dir().join(format!("suyuan-bench-{name}-{}", std::process::id()));
-        let stack = start(root, &data).await?;
-        Ok(Self { stack, data })
+        let directory = Directory::make(name)?;
+        let stack = start(root, directory.path()).await?;
+        Ok(Self { stack, directory })
     }
 
     /// Stopped, and started again on what it left.
-    pub async fn resume(mut self, root: &Path) -> Result<(Self, Duration), Failed> {
-        let data = std::mem::take(&mut self.data);
-        self.close_keeping().await?;
+    pub async fn resume(self, root: &Path) -> Result<(Self, Duration), Failed> {
+        let Self { stack, directory } = self;
+        tokio::task::spawn_blocking(move || drop(stack)).await?;
         let began = Instant::now();
-        let stack = start(root, &data).await?;
-        Ok((Self { stack, data }, began.elapsed()))
+        let stack = start(root, directory.path()).await?;
+        Ok((Self { stack, directory }, began.elapsed()))
     }
 
     pub async fn season(&self) -> Result<SeasonReport, Failed> {
@@ -48,23 +71,19 @@ impl House {
         Ok(self.stack.session(&person.login, &person.password).await?)
     }
 
+    /// Where its database and files lie.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Resident memory of the server now, in MB.
     pub fn server_memory(&self) -> Result<f64, Failed> {
-        let pid = self.stack.server.as_ref().ok_or("the server is not running")?.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        let server = self.stack.server.as_ref().ok_or("the server is not running")?;
+        crate::machine::resident_mb(&server.pid().to_string())
     }
 
-    pub async fn close(mut self) -> Result<(), Failed> {
-        let data = std::mem::take(&mut self.data);
-        self.close_keeping().await?;
-        Ok(std::fs::remove_dir_all(data)?)
-    }
-
-    async fn close_keeping(self) -> Result<(), Failed> {
-        Ok(tokio::task::spawn_blocking(move || drop(self.stack)).await?)
+    pub async fn close(self) -> Result<(), Failed> {
+        Ok(tokio::task::spawn_blocking(move || drop(self)).await?)
     }
 }
 

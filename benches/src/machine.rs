@@ -1,9 +1,18 @@
 //! The machine's own limits, measured in the same run.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    io::{Seek as _, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use demo::stack::Stack;
-use trace::{hash::sha256, keys::SecretKey};
+use trace::{
+    hash::{Hash, sha256},
+    keys::SecretKey,
+    merkle::{self, Frontier},
+};
 
 use crate::{Failed, table::Latencies};
 
@@ -24,6 +33,78 @@ pub fn single_commits(stack: &Stack) -> Result<Latencies, Failed> {
     }
     client.batch_execute("drop table bench_commit")?;
     Ok(latencies)
+}
+
+/// What this Postgres does before it answers a commit: to be read beside every figure that has one.
+pub fn durability(url: &str) -> Result<String, Failed> {
+    let mut client = postgres::Client::connect(url, postgres::NoTls)?;
+    let mut told = Vec::new();
+    for setting in ["fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"] {
+        let value: String = client.query_one("select current_setting($1)", &[&setting])?.try_get(0)?;
+        told.push(format!("{setting} {value}"));
+    }
+    Ok(told.join(", "))
+}
+
+/// 8 kB written over and synced (`fdatasync`), one after the other, as Postgres does it with its log. Far below a
+/// millisecond means that the disk answers from a cache of its own.
+pub fn syncs(directory: &Path) -> Result<Latencies, Failed> {
+    let path = directory.join("sync");
+    let mut file = File::create(&path)?;
+    let page = [7; 8_192];
+    let (mut latencies, until) = (Latencies::default(), Instant::now() + FOR);
+    while Instant::now() < until {
+        let began = Instant::now();
+        file.rewind()?;
+        file.write_all(&page)?;
+        file.sync_data()?;
+        latencies.push(began.elapsed());
+    }
+    std::fs::remove_file(path)?;
+    Ok(latencies)
+}
+
+/// Rows a second that COPY takes into a table without any index, commit included: entries of 32 bytes.
+pub fn copied_rows(url: &str) -> Result<f64, Failed> {
+    const ROWS: u32 = 1_000_000;
+    let mut client = postgres::Client::connect(url, postgres::NoTls)?;
+    client.batch_execute("create table bench_copy (log_id smallint, index bigint, hash bytea)")?;
+    let mut text = Vec::new();
+    for row in 0..ROWS {
+        write!(text, "1\t{row}\t\\\\x")?;
+        for byte in sha256(&row.to_be_bytes()).as_bytes() {
+            write!(text, "{byte:02x}")?;
+        }
+        writeln!(text)?;
+    }
+    let began = Instant::now();
+    let mut copy = client.copy_in("copy bench_copy from stdin")?;
+    copy.write_all(&text)?;
+    copy.finish()?;
+    let seconds = began.elapsed().as_secs_f64();
+    client.batch_execute("drop table bench_copy")?;
+    Ok(f64::from(ROWS) / seconds)
+}
+
+/// Leaves a second that a tree in memory takes on one core.
+pub fn tree_hashes() -> f64 {
+    let (mut tree, mut leaves) = (Frontier::default(), 0.0);
+    let (began, until) = (Instant::now(), Instant::now() + FOR);
+    while Instant::now() < until {
+        for _ in 0..1_000 {
+            tree.push(merkle::leaf_hash(&Hash([7; 32])));
+        }
+        leaves += 1_000.0;
+    }
+    leaves / began.elapsed().as_secs_f64()
+}
+
+/// Resident memory of a process now, in MB: `self`, or its number.
+pub fn resident_mb(process: &str) -> Result<f64, Failed> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
 }
 
 /// Look-ups of one row by its key.

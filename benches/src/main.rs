@@ -3,6 +3,7 @@
 mod form;
 mod house;
 mod ledger;
+mod log;
 mod machine;
 mod reading;
 mod ready;

@@ -46,7 +46,14 @@ pub async fn run(root: &Path) -> Result<Vec<Row>, Failed> {
     while let Some(done) = clients.join_next().await {
         latencies.extend(done??);
     }
-    let mut commits = tokio::task::block_in_place(|| machine::single_commits(&house.stack))?;
+    let (mut commits, mut synced, settings) = tokio::task::block_in_place(|| {
+        let settings = machine::durability(&house.stack.database_url("migrator"))?;
+        Ok::<_, Failed>((
+            machine::single_commits(&house.stack)?,
+            machine::syncs(house.directory())?,
+            settings,
+        ))
+    })?;
     house.close().await?;
     let what = |percent| {
         format!("published → durable and acknowledged, p{percent} of {} at 1,000/s", latencies.len())
@@ -59,6 +66,11 @@ pub async fn run(root: &Path) -> Result<Vec<Row>, Failed> {
             "one INSERT's commit, p99",
             (commits.percentile(99), "ms"),
             (latencies.percentile(99), "the above: a message waits for at most two commits and the hop"),
+        ),
+        Row::new(
+            format!("8 kB written and synced to this disk, p50 ({settings})"),
+            (synced.percentile(50), "ms"),
+            (synced.percentile(99), "p99"),
         ),
     ];
     Ok(rows)

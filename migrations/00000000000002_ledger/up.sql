@@ -90,3 +90,4 @@ create table anchor (
 -- What failed stays with its reason and its cost beside the next try.
 create unique index on anchor (chain_id, contract, log_id, size) where state <> 'failed';
 create index anchor_open on anchor (chain_id, contract) where state in ('pending', 'anchored');
+create index anchor_standing on anchor (log_id, size) where state in ('anchored', 'final');

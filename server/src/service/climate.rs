@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{
-    Connection, StoreError, device,
+    Connection, StoreError,
+    device::{self, Device},
     reading::{self, Window},
 };
 use trace::profile::Profile;
@@ -62,9 +63,12 @@ pub async fn charts(
         .iter()
         .filter_map(|step| Some((step.place_id?, step.time.unwrap_or(step.accepted_at))))
         .collect();
+    let stays = stays(&placed);
+    let stayed_at: Vec<i64> = stays.iter().map(|(place, ..)| *place).collect();
+    let at_places = device::at_places(conn, &stayed_at).await?;
     let mut charts = Vec::new();
-    for (place, from, to) in stays(&placed) {
-        let devices = device::at_place(conn, place).await?;
+    for (place, from, to) in stays {
+        let devices: Vec<&Device> = at_places.iter().filter(|device| device.place_id == place).collect();
         for threshold in profile.thresholds() {
             let ids: Vec<i64> = devices
                 .iter()

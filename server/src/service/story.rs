@@ -21,6 +21,9 @@ use crate::service::{
     tracing,
 };
 
+/// A lot, its part in a record (input, output, …), the quantity that is meant, and the record.
+type RecordOfLot = (i64, String, Option<i64>, Record);
+
 /// Lots that one page follows upstream; beyond, the page says that it was cut.
 const LOTS_MAX: i64 = 2_000;
 /// Records that one page shows.
@@ -167,12 +170,14 @@ pub async fn of_lot(
     let missing = without_origin(conn, &upstream, &rows).await?;
     let lots = lot::by_ids(conn, &upstream).await?;
     let units: BTreeMap<i64, &str> = lots.iter().map(|lot| (lot.id, lot.unit.as_str())).collect();
-    let steps = steps(conn, rows, &units).await?;
+    let entries = rows.iter().map(|(.., record)| record.entry.clone()).chain([lot.entry.clone()]);
+    let leaves = standing::leaves(conn, entries).await?;
+    let named = Named::of(conn, &lot, &rows).await?;
+    let steps = steps(conn, rows, &units, &leaves, &named).await?;
     // What the server measured of late is no gap in what people stated.
     let unlogged = steps.iter().filter(|step| step.leaf.is_none() && step.kind != "derived").count();
     let unsound = steps.iter().filter(|step| step.standing.is_bad()).count();
-    let leaf = ledger::locate(conn, &lot.entry).await?;
-    let head = match leaf {
+    let head = match leaves.get(&lot.entry) {
         Some(leaf) => head(conn, leaf.log_id).await?,
         None => None,
     };
@@ -185,16 +190,13 @@ pub async fn of_lot(
         Some(profile) => climate::charts(conn, profile, &steps).await?,
         None => Vec::new(),
     };
-    let chart_places = places(conn, charts.iter().map(|chart| chart.place)).await?;
+    let chart_places = charts.iter().filter_map(|chart| named.places.get_key_value(&chart.place));
     let scans = code::scans(conn, uri).await?;
-    let place = match lot.made_at_place {
-        Some(place) => Some(party::place_by_id(conn, place).await?),
-        None => None,
-    };
     Ok(Story {
         item: party::trade_item(conn, &lot.gtin).await?,
-        maker: Some(party::by_id(conn, lot.made_by).await?),
-        place,
+        maker: named.parties.get(&lot.made_by).cloned(),
+        place: lot.made_at_place.and_then(|place| named.places.get(&place).cloned()),
+        chart_places: chart_places.map(|(id, place)| (*id, place.clone())).collect(),
         verdict,
         steps,
         steps_cut,
@@ -203,7 +205,6 @@ pub async fn of_lot(
         unsound,
         head,
         charts,
-        chart_places,
         scans: scans.first().map(|(month, _)| (*month, scans.iter().map(|(_, times)| times).sum())),
         lot,
     })
@@ -213,7 +214,7 @@ pub async fn of_lot(
 async fn without_origin(
     conn: &mut Connection,
     upstream: &[i64],
-    rows: &[(i64, String, Option<i64>, Record)],
+    rows: &[RecordOfLot],
 ) -> Result<usize, StoreError> {
     let made: BTreeSet<i64> =
         lot::edges_into(conn, upstream).await?.into_iter().map(|edge| edge.child_id).collect();
@@ -227,10 +228,26 @@ async fn without_origin(
     Ok(upstream.iter().filter(|lot| !made.contains(lot) && !begun.contains(lot)).count())
 }
 
+/// Whom and what a story names, read once.
+struct Named {
+    parties: BTreeMap<i64, Party>,
+    places: BTreeMap<i64, Place>,
+}
+
+impl Named {
+    async fn of(conn: &mut Connection, lot: &Lot, rows: &[RecordOfLot]) -> Result<Self, StoreError> {
+        let parties = rows.iter().map(|(.., record)| record.party_id).chain([lot.made_by]);
+        let places = rows.iter().filter_map(|(.., record)| record.place_id).chain(lot.made_at_place);
+        Ok(Self { parties: self::parties(conn, parties).await?, places: self::places(conn, places).await? })
+    }
+}
+
 async fn steps(
     conn: &mut Connection,
-    rows: Vec<(i64, String, Option<i64>, Record)>,
+    rows: Vec<RecordOfLot>,
     units: &BTreeMap<i64, &str>,
+    leaves: &BTreeMap<Vec<u8>, Leaf>,
+    Named { parties, places }: &Named,
 ) -> Result<Vec<Told>, StoreError> {
     let entries: Vec<Vec<u8>> =
         rows.iter().map(|(.., record)| record.entry.clone()).collect::<BTreeSet<_>>().into_iter().collect();
@@ -240,12 +257,9 @@ async fn steps(
             *closed.entry(disclosure.entry).or_default() += 1;
         }
     }
-    let leaves = standing::leaves(conn, entries.into_iter()).await?;
     let signed: Vec<(&Record, Option<Leaf>)> =
         rows.iter().map(|(.., record)| (record, leaves.get(&record.entry).copied())).collect();
     let standings = standing::of(conn, &signed).await?;
-    let parties = parties(conn, rows.iter().map(|(.., record)| record.party_id)).await?;
-    let places = places(conn, rows.iter().filter_map(|(.., record)| record.place_id)).await?;
     let kids: BTreeSet<Vec<u8>> = rows.iter().map(|(.., record)| record.kid.clone()).collect();
     let custody: BTreeMap<Vec<u8>, Custody> = key::by_kids(conn, &kids.into_iter().collect::<Vec<_>>())
         .await?
@@ -253,7 +267,7 @@ async fn steps(
         .filter_map(|key| Some((key.kid.clone(), key.custody.parse().ok()?)))
         .collect();
     let mut told: BTreeMap<Vec<u8>, Told> = BTreeMap::new();
-    for (lot, part, quantity, record) in rows {
+    for (lot, part, quantity, mut record) in rows {
         let step = told.entry(record.entry.clone()).or_insert_with(|| Told {
             closed_fields: closed.get(&record.entry).copied().unwrap_or(0),
             leaf: leaves.get(&record.entry).copied(),
@@ -275,7 +289,7 @@ async fn steps(
             accepted_at: record.accepted_at,
             grade: record.grade,
             late: record.late,
-            event: record.public.get("event").cloned().unwrap_or(Value::Null),
+            event: record.public.get_mut("event").map_or(Value::Null, Value::take),
             input: BTreeMap::new(),
             output: BTreeMap::new(),
             moved: BTreeMap::new(),

@@ -84,6 +84,16 @@ pub async fn at_place(conn: &mut Connection, place_id: i64) -> Result<Vec<Device
         .await?)
 }
 
+/// The devices at any of the places that are in use, by name.
+pub async fn at_places(conn: &mut Connection, places: &[i64]) -> Result<Vec<Device>, StoreError> {
+    Ok(device::table
+        .filter(device::place_id.eq_any(places).and(device::retired_at.is_null()))
+        .order(device::name)
+        .select(Device::as_select())
+        .load(conn)
+        .await?)
+}
+
 /// All devices in use with their party's slug, in a stable order: the register's content.
 pub async fn all(conn: &mut Connection) -> Result<Vec<(String, Device)>, StoreError> {
     Ok(device::table

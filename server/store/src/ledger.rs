@@ -270,9 +270,8 @@ pub async fn newest_cosigned(
         .distinct()
         .order(cosignature::size.desc())
         .limit(limit);
-    let sizes: Vec<i64> = cosigned.load(conn).await?;
     Ok(checkpoint::table
-        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(sizes)))
+        .filter(checkpoint::log_id.eq(log_id).and(checkpoint::size.eq_any(cosigned)))
         .order(checkpoint::size.desc())
         .select(Checkpoint::as_select())
         .load(conn)
