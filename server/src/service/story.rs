@@ -172,8 +172,8 @@ pub async fn of_lot(
     let units: BTreeMap<i64, &str> = lots.iter().map(|lot| (lot.id, lot.unit.as_str())).collect();
     let entries = rows.iter().map(|(.., record)| record.entry.clone()).chain([lot.entry.clone()]);
     let leaves = standing::leaves(conn, entries).await?;
-    let named = Named::of(conn, &lot, &rows).await?;
-    let steps = steps(conn, rows, &units, &leaves, &named).await?;
+    let mentioned = Mentioned::of(conn, &lot, &rows).await?;
+    let steps = steps(conn, rows, &units, &leaves, &mentioned).await?;
     // What the server measured of late is no gap in what people stated.
     let unlogged = steps.iter().filter(|step| step.leaf.is_none() && step.kind != "derived").count();
     let unsound = steps.iter().filter(|step| step.standing.is_bad()).count();
@@ -190,12 +190,12 @@ pub async fn of_lot(
         Some(profile) => climate::charts(conn, profile, &steps).await?,
         None => Vec::new(),
     };
-    let chart_places = charts.iter().filter_map(|chart| named.places.get_key_value(&chart.place));
+    let chart_places = charts.iter().filter_map(|chart| mentioned.places.get_key_value(&chart.place));
     let scans = code::scans(conn, uri).await?;
     Ok(Story {
         item: party::trade_item(conn, &lot.gtin).await?,
-        maker: named.parties.get(&lot.made_by).cloned(),
-        place: lot.made_at_place.and_then(|place| named.places.get(&place).cloned()),
+        maker: mentioned.parties.get(&lot.made_by).cloned(),
+        place: lot.made_at_place.and_then(|place| mentioned.places.get(&place).cloned()),
         chart_places: chart_places.map(|(id, place)| (*id, place.clone())).collect(),
         verdict,
         steps,
@@ -229,12 +229,12 @@ async fn without_origin(
 }
 
 /// Whom and what a story names, read once.
-struct Named {
+struct Mentioned {
     parties: BTreeMap<i64, Party>,
     places: BTreeMap<i64, Place>,
 }
 
-impl Named {
+impl Mentioned {
     async fn of(conn: &mut Connection, lot: &Lot, rows: &[RecordOfLot]) -> Result<Self, StoreError> {
         let parties = rows.iter().map(|(.., record)| record.party_id).chain([lot.made_by]);
         let places = rows.iter().filter_map(|(.., record)| record.place_id).chain(lot.made_at_place);
@@ -247,7 +247,7 @@ async fn steps(
     rows: Vec<RecordOfLot>,
     units: &BTreeMap<i64, &str>,
     leaves: &BTreeMap<Vec<u8>, Leaf>,
-    Named { parties, places }: &Named,
+    Mentioned { parties, places }: &Mentioned,
 ) -> Result<Vec<Told>, StoreError> {
     let entries: Vec<Vec<u8>> =
         rows.iter().map(|(.., record)| record.entry.clone()).collect::<BTreeSet<_>>().into_iter().collect();
