@@ -1,6 +1,6 @@
 # The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: linker demo clean-demo test bench contracts banned fmt
+.PHONY: linker demo clean-demo test bench contracts wasm banned fmt
 
 # The truth. Programs first, because the season's test starts them.
 test: linker contracts
@@ -26,6 +26,10 @@ contracts:
 	  if [ "$$(id -u)" = 0 ]; then s=; else s="sudo -n"; fi; \
 	  $$s apt-get update -q && $$s apt-get install -y -q --no-install-recommends npm; }
 	cd contracts && npm ci --no-audit --no-fund --loglevel=error && node_modules/.bin/forge test && node artefact.mjs
+
+# The module that a person's browser signs with: again after a change of what a record is made of.
+wasm:
+	browser/build static/trace.wasm
 
 # No C where it can be helped: these may not enter the tree by any door.
 banned:

@@ -111,17 +111,51 @@ pub enum RecordError {
     NeverConcealed,
 }
 
-/// Signs a draft.
+/// A record that lacks nothing but its signature, which may be made where the key is and this ledger is not.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    signing_input: String,
+    disclosures: Vec<Disclosure>,
+}
+
+impl Prepared {
+    /// The ASCII bytes to sign (RFC 7515 §5.1).
+    pub fn signing_input(&self) -> &str {
+        &self.signing_input
+    }
+
+    /// Does not verify: whoever takes a signature from elsewhere does.
+    pub fn with_signature(self, signature: &[u8; 64]) -> Result<Issued, IssueError> {
+        let signed = jws::with_signature(self.signing_input, signature);
+        check_own_work(&signed, &self.disclosures)?;
+        Ok(Issued { entry: sha256(signed.as_bytes()), signed, disclosures: self.disclosures })
+    }
+}
+
+/// Signs a draft; see [`prepare`].
+pub fn issue(
+    draft: Draft,
+    conceal: &[Conceal],
+    salts: impl FnMut() -> [u8; 16],
+    decoys: usize,
+    key: &SecretKey,
+) -> Result<Issued, IssueError> {
+    let prepared = prepare(draft, conceal, salts, decoys, key.kid())?;
+    let signature = key.sign(prepared.signing_input.as_bytes());
+    prepared.with_signature(&signature)
+}
+
+/// Writes down what `kid` is about to sign: the same draft and salts give the same bytes everywhere.
 ///
 /// `decoys` is the least number of digests at the event's own level: a step gives every record of its kind the same, so
 /// that the count does not tell which optional fields were filled in (RFC 9901 §4.2.5). `salts` must be fresh randomness.
-pub fn issue(
+pub fn prepare(
     draft: Draft,
     conceal: &[Conceal],
     mut salts: impl FnMut() -> [u8; 16],
     decoys: usize,
-    key: &SecretKey,
-) -> Result<Issued, IssueError> {
+    kid: Kid,
+) -> Result<Prepared, IssueError> {
     let Draft { claims, body, act, event_hash } = draft;
     let may_hold_digests = matches!(body, Body::Redacted(_));
     let is_statement = matches!(body, Body::Statement(_));
@@ -160,9 +194,8 @@ pub fn issue(
         pad(&mut payload, CLAIM_DIGESTS, &mut salts);
     }
 
-    let signed = jws::sign(TYP, &Value::Object(payload).to_string(), key);
-    check_own_work(&signed, &disclosures)?;
-    Ok(Issued { entry: sha256(signed.as_bytes()), signed, disclosures })
+    let signing_input = jws::signing_input(TYP, &Value::Object(payload).to_string(), kid);
+    Ok(Prepared { signing_input, disclosures })
 }
 
 /// Whatever this ledger signs must pass what every reader of it checks.
@@ -229,6 +262,15 @@ impl Record {
 
     pub fn signed(&self) -> &str {
         &self.signed
+    }
+
+    /// What the signature is over.
+    pub fn signing_input(&self) -> &str {
+        self.jws.signing_input(&self.signed)
+    }
+
+    pub const fn signature(&self) -> &[u8; 64] {
+        self.jws.signature()
     }
 
     pub fn entry(&self) -> Hash {

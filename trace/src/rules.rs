@@ -3,6 +3,7 @@
 pub mod formula;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     profile::{LotFacts, Refusal},
@@ -66,7 +67,8 @@ pub fn yield_within(field: &str, output: Quantity, input: Quantity, bounds: Yiel
 }
 
 /// What a permit still allows and when it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PermitFacts {
     pub uri: String,
     /// The place it was given for; `None`: any of its holder.

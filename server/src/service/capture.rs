@@ -29,7 +29,7 @@ use super::{
     codes,
     effects::{self, Cause, Consequence, EffectError},
     keys::{DataKey, Keys, KeysError},
-    records::{NewRecord, event_body, newest_seen},
+    records::{NewRecord, newest_seen},
 };
 
 /// China Standard Time: what a form's times mean that name no zone, and how the server's own records are written.
@@ -144,7 +144,7 @@ impl Capture<'_> {
         let signer = self.keys.signer_of(conn, party.id).await?;
         let place = facts.place(&built.effect).ok_or_else(|| Refusal::new("place", "no-place"))?;
         let (person, data_key) = self.person_of(conn, party, facts).await?;
-        let body = event_body(built.event.clone());
+        let body = build::event_body(built.event.clone());
         let stated = NewRecord {
             seen: newest_seen(conn).await?,
             refs: answered(&built.effect, facts)

@@ -13,13 +13,14 @@ use trace::{
     },
     hash::Hash,
     json::{self, JsonError},
+    profile::build,
     record::{Body, Record, Ref, Rel, Seen},
 };
 use uuid::Uuid;
 
 use super::{
     keys::{Keys, KeysError, Signer},
-    records::{NewRecord, event_body, keyed_event_hash},
+    records::{NewRecord, keyed_event_hash},
 };
 
 /// Events in one document: a day's work of a carrier, and a bound on one request's time.
@@ -173,7 +174,7 @@ impl Import<'_> {
         let stated = NewRecord {
             event_hash: Some(hash),
             conceal: &import_conceal(&event),
-            ..self.record(jti, event_body(event.to_value()))
+            ..self.record(jti, build::event_body(event.to_value()))
         };
         self.write(conn, &event, stated).await
     }

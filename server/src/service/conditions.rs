@@ -11,7 +11,7 @@ use store::{
 use trace::{
     hash::{Hash, sha256_of},
     merkle,
-    profile::{Profile, derived},
+    profile::{Profile, build, derived},
     quantity::Decimal,
     record::{Ref, Rel},
 };
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     keys::{Keys, KeysError, statements::operator},
     profiles::Profiles,
-    records::{Kind, NewRecord, event_body, newest_seen},
+    records::{Kind, NewRecord, newest_seen},
 };
 
 /// Windows in one round.
@@ -126,7 +126,7 @@ async fn state(
             keys.derivation(),
             window.jti,
             profile.reference(),
-            event_body(event),
+            build::event_body(event),
             now,
         )
     };

@@ -2,13 +2,12 @@
 //! transaction. A person's step, an import, what the server derives and what the registrar states all go through here.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use store::{Connection, StoreError, record};
 use trace::{
     epcis::event_hash_uri,
     hash::Hash,
     keys::SecretKey,
-    profile::build::{EPCIS_CONTEXT, GX},
     record::{Body, Claims, Conceal, Draft, Issued, Record, Ref, Rel, Seen, issue},
 };
 use uuid::Uuid;
@@ -168,12 +167,6 @@ impl<'a> NewRecord<'a> {
 /// What the row of an import is found by: the hash itself could be guessed from private content.
 pub fn keyed_event_hash(keys: &Keys, hash: Hash) -> Hash {
     keys.lookup("event-hash", hash.as_bytes())
-}
-
-/// An event apart from its context, as a draft takes it; an event without one has ours.
-pub fn event_body(mut event: Json) -> Body {
-    let own = event.as_object_mut().and_then(|members| members.shift_remove("@context"));
-    Body::Event { context: own.unwrap_or_else(|| json!([EPCIS_CONTEXT, {"gx": GX}])), event }
 }
 
 /// The newest cosigned head of the open log: proof that a record is not older.

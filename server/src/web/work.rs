@@ -25,9 +25,6 @@ use crate::{
     },
 };
 
-/// What is added to a wall-clock time typed in a browser: China keeps one time zone.
-const WALL_CLOCK_OFFSET: &str = "+08:00";
-
 pub fn routes(routes: &mut ServiceConfig) {
     routes.route("/work/{profile}/{step}", get().to(blank)).route("/work/{profile}/{step}", post().to(take));
 }
@@ -93,7 +90,7 @@ async fn take(
 ) -> Result<HttpResponse, WebError> {
     let (_, step) = step_of(&state, &member.party.role, &path)?;
     let jti = jti_of(&typed);
-    match steps::take(&state, &member, &path.0, &path.1, jti, &submitted(step, &typed)).await {
+    match steps::take(&state, &member, &path.0, &path.1, jti, &form::from_browser(step, &typed)).await {
         Ok(receipt) => Ok(HttpResponse::SeeOther()
             .insert_header((header::LOCATION, receipt_path(receipt.jti, &receipt.warnings)))
             .finish()),
@@ -205,28 +202,6 @@ pub async fn form_page(
 /// The rule with its figures in the reader's language.
 pub fn message(w: &Words, refusal: &Refusal) -> String {
     w.with(&refusal.message_key(), refusal.args.iter().map(|(name, value)| (name.as_str(), value.clone())))
-}
-
-/// What the browser sent, as `form::parse` takes it: without `jti`, wall-clock times with their offset.
-pub fn submitted(step: &Step, typed: &[(String, String)]) -> Vec<(String, String)> {
-    typed
-        .iter()
-        .filter(|(name, _)| name != "jti")
-        .map(|(name, value)| {
-            let is_time = name == form::AT || step.field(name).is_some_and(|field| field.kind == Kind::Time);
-            let value = if is_time { with_offset(value.trim()) } else { value.clone() };
-            (name.clone(), value)
-        })
-        .collect()
-}
-
-/// `2026-11-20T08:30` → `2026-11-20T08:30:00+08:00`; anything else is left as it is.
-fn with_offset(text: &str) -> String {
-    match text.len() {
-        16 => format!("{text}:00{WALL_CLOCK_OFFSET}"),
-        19 => format!("{text}{WALL_CLOCK_OFFSET}"),
-        _ => text.to_owned(),
-    }
 }
 
 fn control(
@@ -359,16 +334,5 @@ fn choices(
             })
             .collect(),
         _ => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_from_a_browser_gets_its_offset_and_a_full_one_keeps_its_own() {
-        assert_eq!(with_offset("2026-11-20T08:30"), "2026-11-20T08:30:00+08:00");
-        assert_eq!(with_offset("2026-11-20T08:30:00Z"), "2026-11-20T08:30:00Z");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{Effect, Field, Kind, LotFacts, Profile, Refusal, Step, Wiring, form:
 use crate::{
     profile::effect::{Output, Portion},
     quantity::{Measure, Quantity},
-    record::Conceal,
+    record::{Body, Conceal},
     rules::PermitFacts,
 };
 
@@ -26,7 +27,8 @@ const SUBSTANCE: &str = "https://identifiers.org/inchikey:";
 const AHEAD_MINUTES_MAX: i64 = 10;
 
 /// Everything that the author's words refer to, looked up by whoever captures the step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Context {
     pub jti: Uuid,
     pub now: DateTime<FixedOffset>,
@@ -52,21 +54,24 @@ pub struct Context {
     pub codes: Option<Codes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlaceFacts {
     pub kind: String,
     /// What a concealed block of the place holds: a plot's polygon.
     pub details: Map<String, Json>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConsignmentFacts {
     pub shipper: String,
     pub lines: Vec<Portion>,
     pub shipped_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Codes {
     /// Key epoch, first index and count (`formats.md`, serial numbers).
     pub epoch: char,
@@ -118,6 +123,12 @@ pub fn build(
     }
     let (event, conceal) = maker.event(&effect);
     Ok(Built { event, conceal, decoys: step.decoys, effect, warnings })
+}
+
+/// An event apart from its context, as a draft takes it; an event without one has ours.
+pub fn event_body(mut event: Json) -> Body {
+    let own = event.as_object_mut().and_then(|members| members.shift_remove("@context"));
+    Body::Event { context: own.unwrap_or_else(|| json!([EPCIS_CONTEXT, {"gx": GX}])), event }
 }
 
 /// One step being built.

@@ -130,6 +130,34 @@ impl Values {
     }
 }
 
+/// What is added to a wall-clock time typed in a browser: China keeps one time zone.
+const WALL_CLOCK_OFFSET: &str = "+08:00";
+
+/// The names in a form that are not the step's: its idempotency key and an author's own signature.
+const BESIDE_THE_STEP: [&str; 3] = ["jti", "signed", "salts"];
+
+/// What a browser sends, as [`parse`] takes it: the step's own names, wall-clock times with their offset.
+pub fn from_browser(step: &Step, typed: &[(String, String)]) -> Vec<(String, String)> {
+    let is_time = |name: &str| name == AT || step.field(name).is_some_and(|field| field.kind == Kind::Time);
+    typed
+        .iter()
+        .filter(|(name, _)| !BESIDE_THE_STEP.contains(&name.as_str()))
+        .map(|(name, text)| {
+            let text = if is_time(name) { with_offset(text.trim()) } else { text.clone() };
+            (name.clone(), text)
+        })
+        .collect()
+}
+
+/// `2026-11-20T08:30` → `2026-11-20T08:30:00+08:00`; anything else is left as it is.
+fn with_offset(text: &str) -> String {
+    match text.len() {
+        16 => format!("{text}:00{WALL_CLOCK_OFFSET}"),
+        19 => format!("{text}{WALL_CLOCK_OFFSET}"),
+        _ => text.to_owned(),
+    }
+}
+
 /// Parses what was submitted for `step`: pairs as in the form or JSON, blank meaning absent.
 ///
 /// Besides the fields' own names: `{field}:{lot}` for portions, `{field}@device` for what an instrument filled in, and

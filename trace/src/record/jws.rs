@@ -30,16 +30,26 @@ pub struct Jws {
     signature: [u8; 64],
 }
 
-/// Signs the payload's bytes as given; emits the fully specified `Ed25519` (RFC 9864).
+/// Signs the payload's bytes as given.
 pub fn sign(typ: &str, payload: &str, key: &SecretKey) -> String {
-    let header = format!(r#"{{"alg":"Ed25519","typ":"{typ}","kid":"{}"}}"#, key.kid());
-    let mut compact = b64::url(header.as_bytes());
-    compact.push('.');
-    compact.push_str(&b64::url(payload.as_bytes()));
-    let signature = key.sign(compact.as_bytes());
-    compact.push('.');
-    compact.push_str(&b64::url(&signature));
-    compact
+    let signing_input = signing_input(typ, payload, key.kid());
+    let signature = key.sign(signing_input.as_bytes());
+    with_signature(signing_input, &signature)
+}
+
+/// What a signature is over (RFC 7515 §5.1); emits the fully specified `Ed25519` (RFC 9864).
+pub fn signing_input(typ: &str, payload: &str, kid: Kid) -> String {
+    let header = format!(r#"{{"alg":"Ed25519","typ":"{typ}","kid":"{kid}"}}"#);
+    let mut input = b64::url(header.as_bytes());
+    input.push('.');
+    input.push_str(&b64::url(payload.as_bytes()));
+    input
+}
+
+pub fn with_signature(mut signing_input: String, signature: &[u8; 64]) -> String {
+    signing_input.push('.');
+    signing_input.push_str(&b64::url(signature));
+    signing_input
 }
 
 impl Jws {
@@ -53,12 +63,21 @@ impl Jws {
         Ok(Self { kid, payload, signing_input_len: signing_input.len(), signature })
     }
 
+    pub const fn signature(&self) -> &[u8; 64] {
+        &self.signature
+    }
+
+    /// What was signed of `compact`, the text this was parsed from.
+    pub fn signing_input<'text>(&self, compact: &'text str) -> &'text str {
+        compact.get(..self.signing_input_len).unwrap_or_default()
+    }
+
     /// Verifies `compact`, the text this was parsed from.
     pub fn verify(&self, compact: &str, key: &PublicKey) -> Result<(), JwsError> {
         if key.kid() != self.kid {
             return Err(JwsError::OtherKey);
         }
-        let signing_input = compact.get(..self.signing_input_len).ok_or(JwsError::Frame)?;
+        let signing_input = self.signing_input(compact);
         Ok(key.verify_strict(signing_input.as_bytes(), &self.signature)?)
     }
 }

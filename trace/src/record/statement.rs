@@ -213,8 +213,19 @@ impl Key<'_> {
 
 /// The proof of possession for an enrolment in the record `possession.jti`.
 pub fn prove_possession(possession: &Possession, key: &SecretKey) -> String {
-    let payload = serde_json::to_value(possession).unwrap_or(Value::Null).to_string();
-    jws::sign(POP_TYP, &payload, key)
+    jws::sign(POP_TYP, &possession.payload(), key)
+}
+
+/// What the new key signs to prove itself, for a key that is held elsewhere.
+pub fn possession_input(possession: &Possession) -> String {
+    jws::signing_input(POP_TYP, &possession.payload(), possession.kid)
+}
+
+impl Possession {
+    fn payload(&self) -> String {
+        // Strings and closed words only: nothing here fails to serialise.
+        serde_json::to_value(self).unwrap_or(Value::Null).to_string()
+    }
 }
 
 pub fn verify_possession(pop: &str, stated: &Possession, key: &PublicKey) -> Result<(), StatementError> {

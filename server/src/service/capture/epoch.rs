@@ -23,7 +23,7 @@ use super::{Capture, CaptureError, local_offset};
 use crate::service::{
     effects::{Arrival, Cause},
     keys::statements::operator,
-    records::{Kind, NewRecord, event_body, newest_seen},
+    records::{Kind, NewRecord, newest_seen},
 };
 
 /// The epoch that an arrival opens.
@@ -77,7 +77,7 @@ impl Capture<'_> {
             step: Some("epoch".to_owned()),
             place_id: Some(epoch.bin.id),
             late: epoch.late,
-            ..NewRecord::new(&operator, key, jti, profile.reference(), event_body(event), now)
+            ..NewRecord::new(&operator, key, jti, profile.reference(), build::event_body(event), now)
         };
         Ok(derived.write(conn, self.keys).await?.entry)
     }

@@ -82,6 +82,17 @@ fn a_tally_list_names_the_line_that_is_wrong() {
 }
 
 #[test]
+fn a_time_from_a_browser_gets_its_offset_and_a_full_one_keeps_its_own() {
+    let profile = super::profiles().into_iter().find(|profile| profile.step("lab").is_some()).unwrap();
+    let at = |text: &str| {
+        let typed = [("jti".to_owned(), "x".to_owned()), (form::AT.to_owned(), text.to_owned())];
+        form::from_browser(profile.step("lab").unwrap(), &typed)
+    };
+    assert_eq!(at("2026-11-20T08:30"), [("at".to_owned(), "2026-11-20T08:30:00+08:00".to_owned())]);
+    assert_eq!(at("2026-11-20T08:30:00Z"), [("at".to_owned(), "2026-11-20T08:30:00Z".to_owned())]);
+}
+
+#[test]
 fn a_lot_stands_in_a_form_once_and_in_a_positive_amount() {
     let rule = |pairs: &[(&str, &str)]| {
         let refusals = parse("crush", pairs).unwrap_err();
