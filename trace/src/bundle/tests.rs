@@ -3,6 +3,7 @@
 mod chain;
 mod keys;
 mod ledger;
+mod script;
 mod seen;
 mod spoilt;
 

@@ -172,8 +172,8 @@ impl Claims {
             jti: parse_jti(text("jti")?).ok_or(ClaimsError::Claim("jti"))?,
             aud: text("aud")?.to_owned(),
             profile: text("profile")?.to_owned(),
-            seen: optional(members, "seen")?,
-            refs: optional(members, "refs")?.unwrap_or_default(),
+            seen: members.get("seen").map(|seen| object(seen, "seen")).transpose()?,
+            refs: parse_refs(members.get("refs"))?,
         };
         claims.check()?;
         Ok(claims)
@@ -195,12 +195,21 @@ fn plain<T: serde::Serialize>(value: &T, claim: &'static str) -> Result<Value, C
     serde_json::to_value(value).map_err(|_| ClaimsError::Claim(claim))
 }
 
-fn optional<T: serde::de::DeserializeOwned>(
-    members: &Map<String, Value>,
-    claim: &'static str,
-) -> Result<Option<T>, ClaimsError> {
-    let parse = |value: &Value| T::deserialize(value).map_err(|_| ClaimsError::Claim(claim));
-    members.get(claim).map(parse).transpose()
+/// An object of texts and numbers: a list in its place, or an object for a word, would be a second spelling.
+fn object<T: serde::de::DeserializeOwned>(value: &Value, claim: &'static str) -> Result<T, ClaimsError> {
+    let is_flat = value.as_object().is_some_and(|members| members.values().all(is_text_or_number));
+    let parsed = T::deserialize(value).ok().filter(|_| is_flat);
+    parsed.ok_or(ClaimsError::Claim(claim))
+}
+
+pub(super) const fn is_text_or_number(value: &Value) -> bool {
+    matches!(value, Value::String(_) | Value::Number(_))
+}
+
+fn parse_refs(refs: Option<&Value>) -> Result<Vec<Ref>, ClaimsError> {
+    let Some(refs) = refs else { return Ok(Vec::new()) };
+    let refs = refs.as_array().ok_or(ClaimsError::Claim("refs"))?;
+    refs.iter().map(|reference| object(reference, "refs")).collect()
 }
 
 /// One spelling only: two spellings of one `jti` would be two records to a text comparison.

@@ -111,7 +111,9 @@ impl Ledger {
         self.trust_text().parse().unwrap()
     }
 
+    /// What a reader finds, who has the scan page's script or the auditor.
     pub fn check(&self) -> Report {
+        super::script::assert_agrees(self);
         verify(&self.bundle(), &self.trust())
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Every kind of line: two logs, a seen head, a harvest with disclosures, a pack, rosters and an anchor.
-fn full() -> (String, Policy) {
+pub fn full() -> (String, Policy) {
     let mut ledger = Ledger::new();
     ledger.enrol_farmer();
     ledger.enrol(0, &secret(5), KeyRole::Pack, MILL, Some(DEVICE));
@@ -32,7 +32,7 @@ fn full() -> (String, Policy) {
     (ledger.bundle().to_string(), ledger.trust())
 }
 
-fn reseal(text: &str) -> String {
+pub fn reseal(text: &str) -> String {
     let body = &text[..text.rfind("sha256 ").unwrap()];
     format!("{body}sha256 {}\n", sha256(body.as_bytes()))
 }
