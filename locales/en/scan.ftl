@@ -76,7 +76,12 @@ report-what = What happened?
 report-hint = Please leave out names and phone numbers.
 report-send = Send
 report-thanks = Thank you, we have it
-report-kept = Your report is kept; with the code that it is about.
+report-kept = What you reported is kept; the maker, the operator and the authority can read it.
+report-come-back = Keep this page’s address: the answer will stand here. Only who knows the address can read it.
+report-answered = Answered
+report-answer = Answer
+report-open = open
+report-closed = closed
 scans = This code was scanned { $times ->
     [one] once
    *[other] { $times } times

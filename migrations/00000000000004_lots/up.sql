@@ -155,8 +155,15 @@ create table scan (
 );
 
 create table problem_report (
-    id bigint generated always as identity primary key,
+    id uuid primary key,               -- random: whoever reported finds the answer under it
     uri text not null,
+    party_id bigint references party,  -- who made what the code stands on
     text text not null check (length(text) <= 2000),
-    at timestamptz not null default now()
+    at timestamptz not null default now(),
+    answer text check (length(answer) <= 2000),
+    answered_at timestamptz,
+    answered_by uuid references account,
+    closed_at timestamptz,
+    check ((answer is null) = (answered_at is null) and (answer is null) = (answered_by is null))
 );
+create index problem_report_party on problem_report (party_id, at);

@@ -17,7 +17,7 @@ grant insert on all tables in schema public to app;
 -- Evidence (record, record_ref, disclosure, entry, tile, checkpoint, cosignature, movement, edge, share, pack …) is not
 -- in this list: it can be added to, never changed or taken away.
 grant update on head, anchor, log, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, key,
-    account, session, api_token, alert, person, strict_check to app;
+    account, session, api_token, alert, person, strict_check, problem_report to app;
 grant delete on pending, strict_check, personal to app;
 
 revoke all on account, session, api_token, key, person, personal, root_key from auditor;

@@ -19,6 +19,7 @@ use crate::{
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
         registry::{Registry, RegistryError},
+        reports::Reports,
     },
     web::{
         self, guard,
@@ -34,6 +35,7 @@ pub struct AppState {
     pub http: reqwest::Client,
     pub locales: Locales,
     pub accounts: Accounts,
+    pub reports: Reports,
     pub profiles: Profiles,
     pub keys: Arc<Keys>,
     pub ledger: Arc<Ledger>,
@@ -95,6 +97,7 @@ impl AppState {
         };
         Ok(Self {
             accounts: Accounts::new(store.clone(), Arc::clone(&keys)),
+            reports: Reports::new(store.clone()),
             keys,
             ledger,
             chains: Arc::new(chains),

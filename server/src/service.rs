@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod alerts;
+pub mod attempts;
 pub mod capture;
 pub mod capture_epcis;
 pub mod chains;
@@ -22,6 +23,7 @@ pub mod profiles;
 pub mod proof;
 pub mod records;
 pub mod registry;
+pub mod reports;
 pub mod standing;
 pub mod story;
 pub mod tracing;

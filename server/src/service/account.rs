@@ -2,11 +2,7 @@
 
 mod password;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{
@@ -19,15 +15,15 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::password::Passwords;
-use super::keys::Keys;
+use super::{
+    attempts::{Allowance, Attempts, TooMany},
+    keys::Keys,
+};
 
 /// A season's working day and the next morning.
 const SESSION_HOURS: i64 = 14;
-/// Wrong passwords for one login within the window before it has to wait.
-const ATTEMPTS_MAX: u32 = 8;
-const ATTEMPTS_WINDOW: Duration = Duration::from_mins(10);
-/// Logins whose attempts are remembered at once.
-const ATTEMPTS_LOGINS_MAX: usize = 10_000;
+/// Wrong passwords for one login before it has to wait.
+const SIGN_INS: Allowance = Allowance { attempts: 8, window: Duration::from_mins(10), remembered: 10_000 };
 pub const PASSWORD_CHARACTERS_MIN: usize = 10;
 const PASSWORD_BYTES_MAX: usize = 256;
 const LOGIN_BYTES_MAX: usize = 64;
@@ -74,8 +70,8 @@ pub enum AccountError {
     /// Login or password: which of them is nobody's business.
     #[error("login or password is wrong")]
     Wrong,
-    #[error("too many attempts")]
-    TooMany,
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("the login is taken")]
     LoginTaken,
     #[error("a login has 1 to 64 bytes")]
@@ -96,13 +92,13 @@ pub enum AccountError {
 pub struct Accounts {
     store: Store,
     keys: Arc<Keys>,
-    attempts: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
+    attempts: Attempts<[u8; 32]>,
     passwords: Passwords,
 }
 
 impl Accounts {
     pub fn new(store: Store, keys: Arc<Keys>) -> Self {
-        Self { store, keys, attempts: Mutex::new(HashMap::new()), passwords: Passwords::new() }
+        Self { store, keys, attempts: Attempts::new(SIGN_INS), passwords: Passwords::new() }
     }
 
     /// A telephone number or a name; spaces, dashes and case do not matter.
@@ -147,7 +143,7 @@ impl Accounts {
         now: DateTime<Utc>,
     ) -> Result<String, AccountError> {
         let login_hash = self.login_hash(login).map_err(|_| AccountError::Wrong)?;
-        self.attempt(login_hash)?;
+        self.attempts.count(login_hash)?;
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(AccountError::Wrong);
         }
@@ -159,7 +155,7 @@ impl Accounts {
         let expected = found.as_ref().map_or(DECOY, |account| account.password_hash.as_str()).to_owned();
         let matches = self.passwords.verify(password, expected).await?;
         let Some(account) = found.filter(|_| matches) else { return Err(AccountError::Wrong) };
-        self.forget_attempts(login_hash);
+        self.attempts.forget(&login_hash);
         let token = random_token()?;
         let expires_at = now + TimeDelta::hours(SESSION_HOURS);
         let mut conn = self.store.connection().await?;
@@ -211,31 +207,6 @@ impl Accounts {
         let mut conn = self.store.connection().await?;
         let found = account::of_token(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?;
         Ok(found.map(|(party, scopes)| Program { party, scopes }))
-    }
-
-    /// Counts an attempt before the work is done.
-    fn attempt(&self, login: [u8; 32]) -> Result<(), AccountError> {
-        let now = Instant::now();
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempts.len() >= ATTEMPTS_LOGINS_MAX {
-            attempts.retain(|_, (_, since)| now.duration_since(*since) < ATTEMPTS_WINDOW);
-        }
-        if attempts.len() >= ATTEMPTS_LOGINS_MAX && !attempts.contains_key(&login) {
-            return Err(AccountError::TooMany);
-        }
-        let entry = attempts.entry(login).or_insert((0, now));
-        if now.duration_since(entry.1) >= ATTEMPTS_WINDOW {
-            *entry = (0, now);
-        }
-        if entry.0 >= ATTEMPTS_MAX {
-            return Err(AccountError::TooMany);
-        }
-        entry.0 += 1;
-        Ok(())
-    }
-
-    fn forget_attempts(&self, login: [u8; 32]) {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(&login);
     }
 }
 

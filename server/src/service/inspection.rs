@@ -82,7 +82,7 @@ async fn parties_of(conn: &mut Connection, lot: &Lot) -> Result<BTreeSet<i64>, S
 }
 
 /// Written before anything is shown: a look that could not be logged does not happen.
-async fn look(
+pub(super) async fn look(
     conn: &mut Connection,
     member: &Member,
     parties: &BTreeSet<i64>,

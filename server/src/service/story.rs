@@ -28,8 +28,6 @@ type RecordOfLot = (i64, String, Option<i64>, Record);
 const LOTS_MAX: i64 = 2_000;
 /// Records that one page shows.
 const RECORDS_MAX: i64 = 300;
-/// Longest text of a reported problem.
-pub const PROBLEM_CHARACTERS_MAX: usize = 1_000;
 
 /// The one line a shopper came for. Never "genuine": it speaks of the record, not of this package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +127,16 @@ pub enum Answer {
     NeverIssued,
 }
 
-/// The story of what `key` names: a lot or a single unit by its row, the serial of a pack by arithmetic, what stands on
-/// a pallet by the lots on it. `master` is that of the serial numbers.
+/// What a code stands for.
+#[derive(Debug)]
+pub enum Named {
+    Lot(Box<Lot>),
+    Several(Vec<Lot>),
+    Void(String),
+    NeverIssued,
+}
+
+/// The story of what `key` names.
 pub async fn tell(
     store: &Store,
     profiles: &Profiles,
@@ -138,22 +144,32 @@ pub async fn tell(
     key: &Key,
 ) -> Result<Answer, StoreError> {
     let mut conn = store.connection().await?;
-    let mut known = tracing::lots_named(&mut conn, key).await?;
+    Ok(match find(&mut conn, master, key).await? {
+        Named::Lot(lot) => Answer::Story(Box::new(of_lot(&mut conn, profiles, *lot, &key.uri()).await?)),
+        Named::Several(lots) => Answer::Several(lots),
+        Named::Void(reason) => Answer::Void(reason),
+        Named::NeverIssued => Answer::NeverIssued,
+    })
+}
+
+/// What `key` names: a lot or a single unit by its row, the serial of a pack by arithmetic, what stands on a pallet by the
+/// lots on it. `master` is that of the serial numbers.
+pub async fn find(conn: &mut Connection, master: &[u8; 32], key: &Key) -> Result<Named, StoreError> {
+    let mut known = tracing::lots_named(conn, key).await?;
     if known.len() > 1 {
-        return Ok(Answer::Several(known));
+        return Ok(Named::Several(known));
     }
-    let lot = match (known.pop(), key) {
-        (Some(lot), _) => lot,
+    match (known.pop(), key) {
+        (Some(lot), _) => Ok(Named::Lot(Box::new(lot))),
         (None, Key::TradeItem { gtin, serial: Some(serial), .. }) => {
-            match codes::find(&mut conn, master, &gtin.to_string(), serial.as_str()).await? {
-                Found::Lot(lot) => *lot,
-                Found::Void(reason) => return Ok(Answer::Void(reason)),
-                Found::NeverIssued | Found::NoRun => return Ok(Answer::NeverIssued),
-            }
+            Ok(match codes::find(conn, master, &gtin.to_string(), serial.as_str()).await? {
+                Found::Lot(lot) => Named::Lot(lot),
+                Found::Void(reason) => Named::Void(reason),
+                Found::NeverIssued | Found::NoRun => Named::NeverIssued,
+            })
         }
-        (None, _) => return Ok(Answer::NeverIssued),
-    };
-    Ok(Answer::Story(Box::new(of_lot(&mut conn, profiles, lot, &key.uri()).await?)))
+        (None, _) => Ok(Named::NeverIssued),
+    }
 }
 
 /// The story of `lot`, scanned as `uri` (a serial of it, or itself).
@@ -350,11 +366,4 @@ pub async fn count(store: &Store, uri: &str, today: NaiveDate) -> Result<(), Sto
     let month = today.with_day(1).unwrap_or(today);
     let mut conn = store.connection().await?;
     code::count_scan(&mut conn, uri, month).await
-}
-
-/// Keeps what somebody reported of a code.
-pub async fn report(store: &Store, key: &Key, text: &str) -> Result<(), StoreError> {
-    let mut conn = store.connection().await?;
-    let text: String = text.trim().chars().take(PROBLEM_CHARACTERS_MAX).collect();
-    code::report_problem(&mut conn, &key.uri(), &text).await
 }

@@ -83,7 +83,7 @@ async fn sign_in(
                 .finish());
         }
         Err(AccountError::Wrong) => "sign-in-wrong",
-        Err(AccountError::TooMany) => "sign-in-too-many",
+        Err(AccountError::TooMany(_)) => "sign-in-too-many",
         Err(error) => return Err(error.into()),
     };
     metrics::SIGN_INS_REFUSED.add(1);

@@ -38,7 +38,7 @@ impl Deref for SignedIn {
 impl From<AccountError> for WebError {
     fn from(error: AccountError) -> Self {
         match error {
-            AccountError::TooMany => Self::TooMany,
+            AccountError::TooMany(_) => Self::TooMany,
             AccountError::LoginTaken => Self::Conflict("the login is taken"),
             AccountError::LoginLength => Self::BadRequest("a login has 1 to 64 bytes"),
             AccountError::PasswordLength => Self::BadRequest("the password is too short or too long"),

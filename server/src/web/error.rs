@@ -57,6 +57,8 @@ pub enum WebError {
     MediaType,
     #[error("too many attempts")]
     TooMany,
+    #[error("too many reports")]
+    TooManyReports,
     #[error("conflict: {0}")]
     Conflict(&'static str),
     #[error("refused by rules")]
@@ -83,6 +85,7 @@ impl WebError {
             Self::TooLarge => "too-large",
             Self::MediaType => "media-type",
             Self::TooMany => "too-many",
+            Self::TooManyReports => "too-many-reports",
             Self::Conflict(_) => "conflict",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
@@ -123,7 +126,7 @@ impl ResponseError for WebError {
             Self::BadRequest(_) | Self::BadJson(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany | Self::TooManyReports => StatusCode::TOO_MANY_REQUESTS,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -20,6 +20,7 @@ pub mod packs;
 pub mod page;
 pub mod registry;
 pub mod regulator;
+pub mod reports;
 pub mod scan;
 pub mod steps;
 pub mod trace;
@@ -69,6 +70,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(trace::routes);
     routes.configure(alerts::routes);
     routes.configure(exceptions::routes);
+    routes.configure(reports::routes);
     routes.configure(day::routes);
     routes.configure(work::routes);
     routes.configure(regulator::routes);

@@ -3,7 +3,7 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web::{Data, Form, Query, ServiceConfig, get, post},
+    web::{Data, Query, ServiceConfig, get},
 };
 use askama::Template;
 use chrono::Utc;
@@ -42,7 +42,6 @@ pub fn routes(routes: &mut ServiceConfig) {
     routes
         .route("/", get().to(home))
         .route("/find", get().to(find))
-        .route("/report", post().to(report))
         .route("/00/{rest:.*}", get().to(scan))
         .route("/01/{rest:.*}", get().to(scan));
 }
@@ -415,40 +414,6 @@ fn facts(w: &Words, state: &AppState, step: &Told) -> Vec<(String, String)> {
             Some((w.or(&profile.field_key(form, field), &field.id), value))
         })
         .collect()
-}
-
-#[derive(Deserialize)]
-struct Reported {
-    path: String,
-    text: String,
-}
-
-#[derive(Template)]
-#[template(path = "reported.html")]
-struct ReportedPage {
-    f: Frame,
-    path: String,
-}
-
-async fn report(
-    request: HttpRequest,
-    state: Data<AppState>,
-    form: Form<Reported>,
-    member: MaybeSignedIn,
-) -> Result<HttpResponse, WebError> {
-    let key = key_of_path(&form.path).ok_or(WebError::NotFound)?;
-    if form.text.trim().is_empty() {
-        return Err(WebError::BadRequest("the report is empty"));
-    }
-    // Only what was issued can have a problem that concerns us.
-    if matches!(
-        story::tell(&state.store, &state.profiles, &state.serial_master, &key).await?,
-        Answer::NeverIssued
-    ) {
-        return Err(WebError::NotFound);
-    }
-    story::report(&state.store, &key, &form.text).await?;
-    page::html(&ReportedPage { f: Frame::new(&request, member.0), path: key.path() })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Runs of serial numbers: ranges, never a row a code. Scans and problem reports.
+//! Runs of serial numbers: ranges, never a row a code. And how often they were scanned.
 
 use std::ops::Bound;
 
@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Connection, StoreError,
-    schema::{code_run, code_void, problem_report, scan},
+    schema::{code_run, code_void, scan},
 };
 
 /// `count` codes from index `first` of the counter of (gtin, key epoch), for one lot.
@@ -138,12 +138,4 @@ pub async fn scans(conn: &mut Connection, uri: &str) -> Result<Vec<(NaiveDate, i
         .select((scan::month, scan::times))
         .load(conn)
         .await?)
-}
-
-pub async fn report_problem(conn: &mut Connection, uri: &str, text: &str) -> Result<(), StoreError> {
-    diesel::insert_into(problem_report::table)
-        .values((problem_report::uri.eq(uri), problem_report::text.eq(text)))
-        .execute(conn)
-        .await?;
-    Ok(())
 }

@@ -22,6 +22,7 @@ pub mod party;
 pub mod quota;
 pub mod reading;
 pub mod record;
+pub mod report;
 pub mod root_key;
 pub mod roster;
 pub mod schema;

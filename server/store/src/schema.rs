@@ -363,10 +363,15 @@ diesel::table! {
 
 diesel::table! {
     problem_report (id) {
-        id -> BigInt,
+        id -> Uuid,
         uri -> Text,
+        party_id -> Nullable<BigInt>,
         text -> Text,
         at -> Timestamptz,
+        answer -> Nullable<Text>,
+        answered_at -> Nullable<Timestamptz>,
+        answered_by -> Nullable<Uuid>,
+        closed_at -> Nullable<Timestamptz>,
     }
 }
 
