@@ -54,7 +54,7 @@ pub async fn run() -> Result<Vec<Row>, Failed> {
     store::migrate(&cluster.url("migrator", "suyuan")).await?;
     let store = Store::open(&cluster.url("app", "suyuan"), 24)?;
     let signer = SignerKey { name: ORIGIN.parse()?, secret: SecretKey::from_seed(&[1; 32]) };
-    let ledger = Ledger::open(store.clone(), "bench.example", "bench", signer, Policy::default()).await?;
+    let ledger = Ledger::open(store.clone(), "bench.example", "bench", [signer], Policy::default()).await?;
     let ledger = Arc::new(ledger);
     let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await?.ok_or("somebody else leads")?;
 
@@ -142,10 +142,10 @@ async fn prove(ledger: &Ledger, store: &Store) -> Result<Vec<Row>, Failed> {
     for number in 0..PROOFS {
         let index = number * (LEAVES / PROOFS) + number;
         let began = Instant::now();
-        ledger.tree().inclusion_proof(&mut conn, ledger.log_id(), LEAVES, index).await?;
+        ledger.tree().inclusion_proof(&mut conn, ledger.open_log().id, LEAVES, index).await?;
         inclusion.push(began.elapsed());
         let began = Instant::now();
-        ledger.tree().consistency_proof(&mut conn, ledger.log_id(), index.max(1), LEAVES).await?;
+        ledger.tree().consistency_proof(&mut conn, ledger.open_log().id, index.max(1), LEAVES).await?;
         consistency.push(began.elapsed());
     }
     Ok(vec![
@@ -191,7 +191,7 @@ async fn wait_for_checkpoints(
     let (mut conn, mut index, mut waited) = (store.connection().await?, first, Latencies::default());
     for (size, signed) in heads {
         let (from, count) = (i64::try_from(index)?, i64::try_from(size - index)?);
-        for entry in rows::entries_from(&mut conn, ledger.log_id(), from, count).await? {
+        for entry in rows::entries_from(&mut conn, ledger.open_log().id, from, count).await? {
             let at = committed.remove(&entry).ok_or("an entry stands in the log that nobody wrote")?;
             waited.push(signed.saturating_duration_since(at));
         }

@@ -5,10 +5,14 @@ create table log (
     ledger text not null,
     origin text not null unique,
     vkey text not null,
-    state text not null default 'open' check (state in ('open', 'sealed')),
-    opened_at timestamptz not null default now(),
-    sealed_at timestamptz
+    -- announced: a new-log statement in the open log names it; it takes nothing yet. sealed: it takes nothing more.
+    state text not null check (state in ('announced', 'open', 'sealed')),
+    opens_at timestamptz not null,
+    sealed_at timestamptz,
+    check ((state = 'sealed') = (sealed_at is not null))
 );
+-- One log takes leaves, and at most one waits to follow it.
+create unique index log_current on log (state) where state <> 'sealed';
 
 -- Leaves that wait for the sequencer. Taken by DELETE … RETURNING under the leader's lock, never by a high-water mark:
 -- rows that commit late would be skipped.

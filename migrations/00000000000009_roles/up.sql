@@ -16,7 +16,8 @@ grant insert on all tables in schema public to app;
 
 -- Evidence (record, record_ref, disclosure, entry, tile, checkpoint, cosignature, movement, edge, share, pack …) is not
 -- in this list: it can be added to, never changed or taken away.
-grant update on head, anchor, log, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, key,
+grant update (state, sealed_at) on log to app;
+grant update on head, anchor, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, key,
     account, session, api_token, alert, person, strict_check, problem_report to app;
 grant delete on pending, strict_check, personal to app;
 

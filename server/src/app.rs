@@ -8,6 +8,8 @@ use std::{
 
 use actix_web::{App, HttpServer, middleware, web::Data};
 use store::{Store, StoreError, party::Party};
+use trace::tlog::note::SignerKey;
+use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
@@ -42,7 +44,7 @@ pub struct AppState {
     pub chains: Arc<Vec<Configured>>,
     /// What stands before the parties' own document numbers, with a final slash.
     pub documents: String,
-    pub serial_master: zeroize::Zeroizing<[u8; 32]>,
+    pub serial_master: Zeroizing<[u8; 32]>,
     /// Told after packs were taken: their strict check is due.
     pub packs_arrived: Arc<tokio::sync::Notify>,
 }
@@ -59,7 +61,7 @@ pub enum StartError {
     NoFile(&'static str),
     #[error("a key cannot be used")]
     Keys(#[from] KeysError),
-    #[error("the log key file does not hold a signer key")]
+    #[error("the log key does not hold a signer key")]
     LogKey(#[source] trace::tlog::note::NoteError),
     #[error("the witness policy cannot be read: {0}")]
     Policy(String),
@@ -141,8 +143,7 @@ async fn open_keys(config: &Config, store: &Store) -> Result<Keys, StartError> {
 }
 
 async fn open_ledger(config: &Config, store: Store) -> Result<Ledger, StartError> {
-    let path = needed("SUYUAN_LOG_KEY_FILE", config.keys.log_key_file.as_ref())?;
-    let signer = read_secret(path)?.trim_end().parse().map_err(StartError::LogKey)?;
+    let signers = log_signers(config)?;
     let policy = match &config.outside.witness_policy_file {
         None => trace::tlog::policy::Policy::default(),
         Some(path) => {
@@ -152,7 +153,19 @@ async fn open_ledger(config: &Config, store: Store) -> Result<Ledger, StartError
                 .map_err(|error: trace::tlog::policy::PolicyError| StartError::Policy(error.to_string()))?
         }
     };
-    Ok(Ledger::open(store, &config.ledger.log_host, &config.ledger.ledger, signer, policy).await?)
+    Ok(Ledger::open(store, &config.ledger.log_host, &config.ledger.ledger, signers, policy).await?)
+}
+
+/// The log keys, from files or from the environment.
+fn log_signers(config: &Config) -> Result<Vec<SignerKey>, StartError> {
+    let mut texts: Vec<Zeroizing<String>> =
+        config.keys.log_key_file.iter().map(|path| read_secret(path)).collect::<Result<_, _>>()?;
+    texts.extend(config.keys.log_key.clone().map(Zeroizing::new));
+    if texts.is_empty() {
+        return Err(StartError::NoFile("SUYUAN_LOG_KEY_FILE"));
+    }
+    let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty());
+    lines.map(|line| line.trim().parse().map_err(StartError::LogKey)).collect()
 }
 
 /// Who the operator is, and how they sign in first.
@@ -213,8 +226,12 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let strict_check = jobs::strict_check::run(state.store.clone(), Arc::clone(&state.packs_arrived));
     let anchors = jobs::anchor::run(ledger(), Arc::clone(&chains), seconds(cadence.anchor_interval_s));
     let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
-    let sequencer =
-        jobs::sequencer::run(ledger(), interval, jobs::sequencer::Guard { http, chains, vouched });
+    let sequencer = jobs::sequencer::run(
+        ledger(),
+        Arc::clone(&state.keys),
+        interval,
+        jobs::sequencer::Guard { http, chains, vouched },
+    );
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
         _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions) } => StartError::JobsEnded,

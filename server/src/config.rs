@@ -76,9 +76,12 @@ pub struct LedgerConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Keys (each file: one line, mode 0600)")]
 pub struct KeyConfig {
-    /// The log's note signer, `PRIVATE+KEY+…`
-    #[arg(long, env = "SUYUAN_LOG_KEY_FILE")]
-    pub log_key_file: Option<PathBuf>,
+    /// Note signers, `PRIVATE+KEY+…`: of the open log and, before the year ends, of the next; separated by commas
+    #[arg(long, env = "SUYUAN_LOG_KEY_FILE", value_delimiter = ',')]
+    pub log_key_file: Vec<PathBuf>,
+    /// The same from a secret in the environment instead of files: one signer a line
+    #[arg(long, env = "SUYUAN_LOG_KEY", hide_env_values = true, conflicts_with = "log_key_file")]
+    pub log_key: Option<String>,
     /// Seed of the registrar's key
     #[arg(long, env = "SUYUAN_REGISTRAR_KEY_FILE")]
     pub registrar_key_file: Option<PathBuf>,
@@ -154,6 +157,9 @@ impl Config {
         fn file(path: Option<&PathBuf>) -> String {
             path.map(|path| path.display().to_string()).unwrap_or_default()
         }
+        fn files(paths: &[PathBuf]) -> String {
+            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+        }
         let rows = [
             ("SUYUAN_LISTEN", self.http.listen.to_string()),
             ("SUYUAN_PUBLIC_BASE_URL", self.http.public_base_url.clone()),
@@ -169,7 +175,8 @@ impl Config {
             ("SUYUAN_LEDGER", self.ledger.ledger.clone()),
             ("SUYUAN_LOG_HOST", self.ledger.log_host.clone()),
             ("SUYUAN_HEAD", self.ledger.head.clone().unwrap_or_default()),
-            ("SUYUAN_LOG_KEY_FILE", file(self.keys.log_key_file.as_ref())),
+            ("SUYUAN_LOG_KEY_FILE", files(&self.keys.log_key_file)),
+            ("SUYUAN_LOG_KEY", self.keys.log_key.as_ref().map(|_| "***".to_owned()).unwrap_or_default()),
             ("SUYUAN_REGISTRAR_KEY_FILE", file(self.keys.registrar_key_file.as_ref())),
             ("SUYUAN_DERIVATION_KEY_FILE", file(self.keys.derivation_key_file.as_ref())),
             ("SUYUAN_KEK_FILE", file(self.keys.kek_file.as_ref())),

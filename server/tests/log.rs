@@ -53,7 +53,8 @@ fn signer(name: &str, seed: u8) -> SignerKey {
 }
 
 async fn ledger(store: &Store, policy: Policy) -> Arc<Ledger> {
-    let ledger = Ledger::open(store.clone(), "log.example", "demo", signer(ORIGIN, 1), policy).await.unwrap();
+    let ledger =
+        Ledger::open(store.clone(), "log.example", "demo", [signer(ORIGIN, 1)], policy).await.unwrap();
     ledger.set_halt(None);
     Arc::new(ledger)
 }
@@ -88,12 +89,12 @@ async fn what_is_queued_is_logged_in_order_and_every_proof_holds() {
     let mut conn = store.connection().await.unwrap();
     let root = sequencer.root();
     for index in [0_u64, 1, 254, 255, 256, 511, 512, 699] {
-        let proof = ledger.tree().inclusion_proof(&mut conn, ledger.log_id(), 700, index).await.unwrap();
+        let proof = ledger.tree().inclusion_proof(&mut conn, ledger.open_log().id, 700, index).await.unwrap();
         let entry = Hash::from_slice(&entries(index as u32, index as u32 + 1)[0]).unwrap();
         merkle::verify_inclusion(&root, 700, index, &merkle::leaf_hash(&entry), &proof).unwrap();
     }
     for old in [1_u64, 255, 256, 257, 512, 699] {
-        let proof = ledger.tree().consistency_proof(&mut conn, ledger.log_id(), old, 700).await.unwrap();
+        let proof = ledger.tree().consistency_proof(&mut conn, ledger.open_log().id, old, 700).await.unwrap();
         merkle::verify_consistency(old, &naive_root(old as u32), 700, &root, &proof).unwrap();
     }
     for (path, bytes) in [
@@ -107,11 +108,12 @@ async fn what_is_queued_is_logged_in_order_and_every_proof_holds() {
         ("tile/entries/002.p/188", Some(188 * 34)),
         ("tile/entries/003.p/1", None),
     ] {
-        let found = ledger.tile(&mut conn, path.parse::<TilePath>().unwrap()).await.unwrap();
+        let found =
+            ledger.tile(&mut conn, ledger.open_log().id, path.parse::<TilePath>().unwrap()).await.unwrap();
         assert_eq!(found.map(|found| found.len()), bytes, "{path}");
     }
-    let note = ledger.published(&mut conn).await.unwrap().unwrap();
-    let head = Checkpoint::open(&note, &ledger.verifier()).unwrap();
+    let note = ledger.published(&mut conn, &ledger.open_log()).await.unwrap().unwrap();
+    let head = Checkpoint::open(&note, &ledger.open_log().verifier).unwrap();
     assert_eq!((head.size, head.root), (700, root));
 }
 
@@ -133,7 +135,7 @@ async fn a_restarted_sequencer_goes_on_from_the_rows() {
         assert_eq!(sequencer.root(), naive_root(to));
     }
     let mut conn = store.connection().await.unwrap();
-    let edge = tree::TreeReader::default().edge(&mut conn, ledger.log_id(), 66_000).await.unwrap();
+    let edge = tree::TreeReader::default().edge(&mut conn, ledger.open_log().id, 66_000).await.unwrap();
     assert_eq!(edge.frontier.root(), naive_root(66_000));
 }
 
@@ -146,7 +148,7 @@ async fn a_leader_killed_before_the_commit_leaves_the_queue_as_it_was() {
     session.begin().await.unwrap();
     let taken = rows::take_pending(&mut session, 100).await.unwrap();
     assert_eq!(taken, entries(0, 10));
-    rows::insert_entries(&mut session, ledger.log_id(), 0, &taken).await.unwrap();
+    rows::insert_entries(&mut session, ledger.open_log().id, 0, &taken).await.unwrap();
     drop(session);
     let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
     assert_eq!(sequencer.step().await.unwrap(), Some(10));
@@ -205,12 +207,13 @@ async fn a_sequencer_cut_off_at_any_moment_leaves_a_log_that_its_entries_give() 
     assert_eq!(sequencer.size(), u64::from(queued), "a gap or a duplicate");
 
     let mut conn = store.connection().await.unwrap();
-    let logged = rows::entries_from(&mut conn, ledger.log_id(), 0, i64::from(queued) + 1).await.unwrap();
+    let logged = rows::entries_from(&mut conn, ledger.open_log().id, 0, i64::from(queued) + 1).await.unwrap();
     let (mut expected, mut found) = (entries(0, queued), logged.clone());
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
-    let heads = rows::newest_checkpoints(&mut conn, ledger.log_id(), i64::from(ROUNDS) * 2).await.unwrap();
+    let heads =
+        rows::newest_checkpoints(&mut conn, ledger.open_log().id, i64::from(ROUNDS) * 2).await.unwrap();
     for head in &heads {
         let prefix = &logged[..usize::try_from(head.size).unwrap()];
         let leaves: Vec<Hash> =
@@ -239,20 +242,20 @@ async fn of_two_processes_one_leads_and_a_lost_swap_writes_nothing() {
     assert_eq!(sequencer.step().await.unwrap(), Some(5));
     // Somebody without the lock moves the head: the leader's next swap must lose, and keep nothing.
     let mut conn = store.connection().await.unwrap();
-    let head = rows::head(&mut conn, ledger.log_id()).await.unwrap();
+    let head = rows::head(&mut conn, ledger.open_log().id).await.unwrap();
     let forged = rows::Checkpoint {
-        log_id: ledger.log_id(),
+        log_id: ledger.open_log().id,
         size: 6,
         root: vec![7; 32],
         note: "forged".to_owned(),
         signed_at: chrono::Utc::now(),
     };
-    assert!(rows::swap_head(&mut conn, ledger.log_id(), &head, &forged).await.unwrap());
+    assert!(rows::swap_head(&mut conn, ledger.open_log().id, &head, &forged).await.unwrap());
     queue(&store, 5, 9).await;
     assert!(matches!(sequencer.step().await, Err(SequenceError::LostSwap)));
     drop(sequencer);
     assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 4);
-    assert_eq!(rows::entries_from(&mut conn, ledger.log_id(), 0, 100).await.unwrap().len(), 5);
+    assert_eq!(rows::entries_from(&mut conn, ledger.open_log().id, 0, 100).await.unwrap().len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +375,7 @@ async fn a_bundle_proves_a_record_to_whoever_trusts_log_witness_and_registrar() 
     assert_eq!(report.verdict, Verdict::Valid, "{report:?}");
     let plain = proof::tlog_proof(&mut conn, &ledger, jti).await.unwrap();
     let record = store::record::by_jti(&mut conn, jti).await.unwrap().unwrap();
-    plain.verify(&Hash::from_slice(&record.entry).unwrap(), &ledger.verifier()).unwrap();
+    plain.verify(&Hash::from_slice(&record.entry).unwrap(), &ledger.open_log().verifier).unwrap();
 
     assert_eq!(fsck(&url).await.misfits, Vec::new());
 
@@ -485,7 +488,7 @@ async fn write_code_run(
 }
 
 async fn cosign_newest(conn: &mut store::Connection, ledger: &Ledger, witness: &SignerKey) {
-    let newest = rows::newest_checkpoints(conn, ledger.log_id(), 1).await.unwrap().remove(0);
+    let newest = rows::newest_checkpoints(conn, ledger.open_log().id, 1).await.unwrap().remove(0);
     let note: Note = newest.note.parse().unwrap();
     let line = cosignature::cosign(&note.text, 1_800_000_000, witness);
     let row = rows::Cosignature {

@@ -75,7 +75,7 @@ impl World {
         let policy: Policy = policy.parse().unwrap();
         let signer = signer(ORIGIN, 1);
         let ledger =
-            Ledger::open(store.clone(), "log.example", "demo", signer, policy.clone()).await.unwrap();
+            Ledger::open(store.clone(), "log.example", "demo", [signer], policy.clone()).await.unwrap();
         ledger.set_halt(None);
         let ledger = Arc::new(ledger);
         let sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
@@ -177,7 +177,8 @@ impl World {
     async fn log(&mut self) {
         self.sequencer.step().await.unwrap();
         let mut conn = self.conn().await;
-        let newest = rows::newest_checkpoints(&mut conn, self.ledger.log_id(), 1).await.unwrap().remove(0);
+        let newest =
+            rows::newest_checkpoints(&mut conn, self.ledger.open_log().id, 1).await.unwrap().remove(0);
         let note: Note = newest.note.parse().unwrap();
         let time = u64::try_from(Utc::now().timestamp()).unwrap();
         let row = rows::Cosignature {
@@ -265,9 +266,9 @@ async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
     let read: TlogProof = plain.to_string().parse().unwrap();
     let record = store::record::by_jti(&mut conn, jti).await.unwrap().unwrap();
     let entry = Hash::from_slice(&record.entry).unwrap();
-    let head = read.verify(&entry, &world.ledger.verifier()).unwrap();
+    let head = read.verify(&entry, &world.ledger.open_log().verifier).unwrap();
     assert!(world.policy.witnessed(&read.checkpoint).unwrap().enough && head.origin == ORIGIN);
-    assert!(read.verify(&pack, &world.ledger.verifier()).is_err());
+    assert!(read.verify(&pack, &world.ledger.open_log().verifier).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,8 @@ fn listen(state: &Data<AppState>) -> String {
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();
-    let (_, path) = state.ledger.origin().split_once('/').unwrap();
+    let origin = state.ledger.open_log().origin.clone();
+    let (_, path) = origin.split_once('/').unwrap();
     let prefix = format!("http://{}/{path}", server.addrs()[0]);
     tokio::spawn(server.run());
     prefix
@@ -157,7 +158,7 @@ async fn a_client_that_is_not_ours_rebuilds_the_root_and_proves_every_kind_of_en
     let Some(url) = database::fresh("tiles").await else { return };
     let state = house::state(&url).await;
     let prefix = listen(&state);
-    let vkey = state.ledger.verifier().to_string();
+    let vkey = state.ledger.open_log().verifier.to_string();
     let remote = Remote { client: Client::new(), prefix, runtime: Handle::current() };
     let mut sequencer = lead(&state).await;
     append(&state, &mut sequencer, 0, 1_000).await;
@@ -168,7 +169,7 @@ async fn a_client_that_is_not_ours_rebuilds_the_root_and_proves_every_kind_of_en
     .await
     .unwrap();
     append(&state, &mut sequencer, 1_000, LEAVES).await;
-    let origin = state.ledger.origin().to_owned();
+    let origin = state.ledger.open_log().origin.clone();
     tokio::task::spawn_blocking(move || check(&remote, &vkey, &old, &origin)).await.unwrap();
 }
 

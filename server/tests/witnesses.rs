@@ -20,7 +20,10 @@ use server::{
         sequencer::{self, Sequencer, VouchedHead},
         witnesses::{self, Answers},
     },
-    service::ledger::{Halt, Ledger},
+    service::{
+        keys::Keys,
+        ledger::{Halt, Ledger},
+    },
 };
 use store::{Store, ledger as rows};
 use trace::{
@@ -89,7 +92,7 @@ async fn ledger(database: &str, url: &str) -> Option<Arc<Ledger>> {
 async fn open(database: &str, policy: &str) -> Arc<Ledger> {
     let policy: Policy = policy.parse().unwrap();
     let store = Store::open(database, 8).unwrap();
-    Arc::new(Ledger::open(store, "log.example", "demo", signer(ORIGIN, 1), policy).await.unwrap())
+    Arc::new(Ledger::open(store, "log.example", "demo", [signer(ORIGIN, 1)], policy).await.unwrap())
 }
 
 /// Names a witness by number; its key needs no process.
@@ -111,10 +114,10 @@ fn silent_policy(count: u8, quorum: u8) -> String {
 /// Keeps a cosignature as if the witness had answered it.
 async fn cosigned_by(ledger: &Ledger, number: u8, size: i64) {
     let mut conn = ledger.store().connection().await.unwrap();
-    let checkpoint = rows::checkpoint(&mut conn, ledger.log_id(), size).await.unwrap().unwrap();
+    let checkpoint = rows::checkpoint(&mut conn, ledger.open_log().id, size).await.unwrap().unwrap();
     let note: Note = checkpoint.note.parse().unwrap();
     let line = cosignature::cosign(&note.text, 1_800_000_000, &witness_key(number)).to_string();
-    let (log_id, witness, at) = (ledger.log_id(), format!("w{number}"), chrono::Utc::now());
+    let (log_id, witness, at) = (ledger.open_log().id, format!("w{number}"), chrono::Utc::now());
     rows::insert_cosignature(&mut conn, &rows::Cosignature { log_id, size, witness, line, at })
         .await
         .unwrap();
@@ -130,7 +133,7 @@ async fn age(database: &str, seconds: u32) {
 
 async fn published_size(ledger: &Ledger) -> Option<u64> {
     let mut conn = ledger.store().connection().await.unwrap();
-    let note = ledger.published(&mut conn).await.unwrap()?;
+    let note = ledger.published(&mut conn, &ledger.open_log()).await.unwrap()?;
     Some(note.text.parse::<Checkpoint>().unwrap().size)
 }
 
@@ -140,6 +143,11 @@ async fn grow(ledger: &Arc<Ledger>, sequencer: &mut Sequencer, numbers: std::ops
     let mut conn = ledger.store().connection().await.unwrap();
     rows::queue_all(&mut conn, &entries).await.unwrap();
     sequencer.step().await.unwrap();
+}
+
+/// What a sequencer needs to seal its log: here it never does.
+fn keys() -> Arc<Keys> {
+    Arc::new(Keys::from_seeds("demo", &[1; 32], &[2; 32], &[3; 32]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,18 +161,18 @@ async fn every_head_is_cosigned_in_turn_and_then_published() {
     let mut conn = ledger.store().connection().await.unwrap();
     for (from, to) in [(0, 3), (3, 300), (300, 301)] {
         grow(&ledger, &mut sequencer, from..to).await;
-        let before = ledger.published(&mut conn).await.unwrap();
+        let before = ledger.published(&mut conn, &ledger.open_log()).await.unwrap();
         let size = |note: &trace::tlog::note::Note| note.text.parse::<Checkpoint>().unwrap().size;
         assert!(before.is_none_or(|note| size(&note) == u64::from(from)), "not yet witnessed, not yet shown");
         witnesses::ask_all(&ledger, &http, &mut known).await.unwrap();
-        let note = ledger.published(&mut conn).await.unwrap().unwrap();
+        let note = ledger.published(&mut conn, &ledger.open_log()).await.unwrap().unwrap();
         assert_eq!(size(&note), u64::from(to));
-        assert!(ledger.meets_policy(&note));
+        assert!(ledger.meets_policy(&ledger.open_log(), &note));
         assert_eq!(ledger.seen(&mut conn).await.unwrap().unwrap().size, u64::from(to));
     }
     // A server that forgot what the witness knows learns it from the 409.
     grow(&ledger, &mut sequencer, 301..310).await;
-    known.insert("w1".to_owned(), 5);
+    known.insert((ledger.open_log().id, "w1".to_owned()), 5);
     witnesses::ask_all(&ledger, &http, &mut known).await.unwrap();
     assert_eq!(memory.lock().unwrap().0, 310);
 }
@@ -177,28 +185,36 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     let http = reqwest::Client::new();
     let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
     let (size, root) = (sequencer.size(), sequencer.root());
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, Answers::Agree, "an empty log");
+    assert_eq!(
+        witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await,
+        Answers::Agree,
+        "an empty log"
+    );
     grow(&ledger, &mut sequencer, 0..7).await;
     let (size, root) = (sequencer.size(), sequencer.root());
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, Answers::Agree);
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, Answers::Agree, "asked twice");
+    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, Answers::Agree);
+    assert_eq!(
+        witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await,
+        Answers::Agree,
+        "asked twice"
+    );
     drop(sequencer);
 
     // The witness has seen more than this database holds, then as much but another history.
     *memory.lock().unwrap() = (9, Hash([9; 32]));
     let beyond = |size| Answers::Beyond { who: "w1".to_owned(), size };
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, beyond(9));
+    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(9));
     *memory.lock().unwrap() = (7, Hash([9; 32]));
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, beyond(7));
+    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(7));
     *memory.lock().unwrap() = (5, Hash([9; 32]));
-    assert_eq!(witnesses::ask_for_head(&ledger, &http, size, root).await, beyond(5));
+    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(5));
 
     // The job says so, serves and accepts, but leaves the queue alone; `--head` overrides.
     let mut conn = ledger.store().connection().await.unwrap();
     rows::queue(&mut conn, sha256(b"waits").as_bytes()).await.unwrap();
     let beat = Duration::from_millis(20);
     let guard = |vouched| sequencer::Guard { http: http.clone(), chains: Arc::default(), vouched };
-    let guarded = tokio::spawn(sequencer::run(Arc::clone(&ledger), beat, guard(None)));
+    let guarded = tokio::spawn(sequencer::run(Arc::clone(&ledger), keys(), beat, guard(None)));
     let halted = || matches!(ledger.halt(), Some(Halt::Behind { .. }));
     for _ in 0..200 {
         if halted() {
@@ -211,14 +227,14 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 1);
     guarded.abort();
     let vouched: VouchedHead = format!("{size}:{root}").parse().unwrap();
-    let overridden = tokio::spawn(sequencer::run(Arc::clone(&ledger), beat, guard(Some(vouched))));
+    let overridden = tokio::spawn(sequencer::run(Arc::clone(&ledger), keys(), beat, guard(Some(vouched))));
     for _ in 0..500 {
         if rows::queue_state(&mut conn).await.unwrap().0 == 0 {
             break;
         }
         tokio::time::sleep(beat).await;
     }
-    assert_eq!(ledger.head(&mut conn).await.unwrap().0, 8);
+    assert_eq!(ledger.head(&mut conn, ledger.open_log().id).await.unwrap().0, 8);
     overridden.abort();
 }
 
@@ -257,23 +273,30 @@ async fn a_head_that_enough_have_cosigned_stays_so_while_one_runs_ahead() {
     let mut conn = ledger.store().connection().await.unwrap();
     grow(&ledger, &mut sequencer, 0..1).await;
     cosigned_by(&ledger, 1, 1).await;
-    assert!(ledger.witnessed(&mut conn).await.unwrap().is_none(), "one of two");
+    assert!(ledger.witnessed(&mut conn, &ledger.open_log()).await.unwrap().is_none(), "one of two");
     cosigned_by(&ledger, 3, 1).await;
     for number in 1..100 {
         grow(&ledger, &mut sequencer, number..number + 1).await;
         cosigned_by(&ledger, 1, i64::from(number) + 1).await;
     }
     let size = |found: Option<(rows::Checkpoint, Note)>| found.map(|(checkpoint, _)| checkpoint.size);
-    assert_eq!(size(ledger.witnessed(&mut conn).await.unwrap()), Some(1));
-    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.log_id(), 1).await.unwrap()), None);
+    assert_eq!(size(ledger.witnessed(&mut conn, &ledger.open_log()).await.unwrap()), Some(1));
+    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.open_log().id, 1).await.unwrap()), None);
     cosigned_by(&ledger, 2, 99).await;
-    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.log_id(), 1).await.unwrap()), Some(99));
-    assert_eq!(size(ledger.witnessed(&mut conn).await.unwrap()), Some(99));
+    assert_eq!(size(ledger.witnessed_covering(&mut conn, ledger.open_log().id, 1).await.unwrap()), Some(99));
+    assert_eq!(size(ledger.witnessed(&mut conn, &ledger.open_log()).await.unwrap()), Some(99));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_witness_keeps_the_log_from_signing_after_a_start() {
     let Some(ledger) = ledger("witness_silent", "http://127.0.0.1:9").await else { return };
-    let answers = witnesses::ask_for_head(&ledger, &reqwest::Client::new(), 0, merkle::empty_root()).await;
+    let answers = witnesses::ask_for_head(
+        &ledger,
+        &ledger.open_log(),
+        &reqwest::Client::new(),
+        0,
+        merkle::empty_root(),
+    )
+    .await;
     assert_eq!(answers, Answers::Nobody);
 }

@@ -15,7 +15,7 @@ use trace::{causes::Causes, hash::Hash};
 
 use crate::service::{
     chains::{Configured, root_at},
-    ledger::{Halt, Ledger, LedgerError, to_hash, to_u64},
+    ledger::{Halt, Ledger, LedgerError, Log, SEALED_IS_RECENT, to_hash, to_u64},
 };
 
 /// How often open transactions are looked at.
@@ -170,20 +170,19 @@ impl<'a> Anchorer<'a> {
         nonces: Nonces,
     ) -> Result<bool, AnchorError> {
         let (size, nonce) = (to_u64(row.size)?, to_u64(row.nonce)?);
-        let newest = evm.find(self.ledger.origin(), None).await?;
+        let log = self.ledger.log(&mut self.session, row.log_id).await?;
+        let newest = evm.find(&log.origin, None).await?;
         if let Some(newest) = &newest {
-            self.must_be_ours(&newest.head).await?;
+            self.must_be_ours(&log, &newest.head).await?;
         }
         let known = newest.as_ref().map_or(0, |newest| newest.head.size);
         let found = match known.cmp(&size) {
             Ordering::Less => None,
             Ordering::Equal => newest.clone(),
-            Ordering::Greater => {
-                evm.since(to_u64(row.from_block)?).find(self.ledger.origin(), Some(size)).await?
-            }
+            Ordering::Greater => evm.since(to_u64(row.from_block)?).find(&log.origin, Some(size)).await?,
         };
         if let Some(found) = found {
-            self.must_be_ours(&found.head).await?;
+            self.must_be_ours(&log, &found.head).await?;
             // None where the chain was re-organised meanwhile: it is looked at again.
             let receipt = evm.receipt(found.transaction).await?;
             if let Some(receipt) = receipt.filter(|receipt| receipt.succeeded) {
@@ -197,7 +196,7 @@ impl<'a> Anchorer<'a> {
             None if nonces.next > nonce => "its nonce was used by another transaction".to_owned(),
             None if known > size => format!("the chain has {known} entries already"),
             None => {
-                self.wait(evm, row, newest.as_ref(), nonces).await?;
+                self.wait(evm, (row, &log), newest.as_ref(), nonces).await?;
                 return Ok(true);
             }
         };
@@ -212,7 +211,7 @@ impl<'a> Anchorer<'a> {
     async fn wait(
         &mut self,
         evm: &Evm,
-        row: &Anchor,
+        (row, log): (&Anchor, &Log),
         newest: Option<&Anchored>,
         nonces: Nonces,
     ) -> Result<(), AnchorError> {
@@ -229,8 +228,8 @@ impl<'a> Anchorer<'a> {
             }
             return Ok(());
         }
-        let head = self.head_of(row)?;
-        let Some(proof) = self.proof_from(newest, &head).await? else { return Ok(()) };
+        let head = Head { origin: log.origin.clone(), size: to_u64(row.size)?, root: to_hash(&row.root)? };
+        let Some(proof) = self.proof_from(log, newest, &head).await? else { return Ok(()) };
         let ticket = self.sign(evm, offer, &head, &proof)?;
         let signed = Signed {
             nonce: to_i64(offer.nonce)?,
@@ -260,17 +259,28 @@ impl<'a> Anchorer<'a> {
         Ok(self.ledger.halt().is_none() && age.is_none_or(|age| age >= interval))
     }
 
-    /// Keeps the next transaction; `None` where the chain has the newest witnessed head already.
+    /// Keeps the next transaction: the last head of a log that was sealed lately, then the open log's; `None` where the chain
+    /// has the newest witnessed heads already.
     pub async fn prepare(&mut self, evm: &Evm) -> Result<Option<Anchor>, AnchorError> {
-        let Some((checkpoint, _)) = self.ledger.witnessed(&mut self.session).await? else { return Ok(None) };
+        for log in self.ledger.recent_logs(Utc::now() - SEALED_IS_RECENT) {
+            if let Some(row) = self.prepare_of(evm, &log).await? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn prepare_of(&mut self, evm: &Evm, log: &Log) -> Result<Option<Anchor>, AnchorError> {
+        let witnessed = self.ledger.witnessed(&mut self.session, log).await?;
+        let Some((checkpoint, _)) = witnessed else { return Ok(None) };
         let head = Head {
-            origin: self.ledger.origin().to_owned(),
+            origin: log.origin.clone(),
             size: to_u64(checkpoint.size)?,
             root: to_hash(&checkpoint.root)?,
         };
         let tip = evm.block_number().await?;
         let newest = evm.find(&head.origin, None).await?;
-        let Some(proof) = self.proof_from(newest.as_ref(), &head).await? else { return Ok(None) };
+        let Some(proof) = self.proof_from(log, newest.as_ref(), &head).await? else { return Ok(None) };
         let from = self.chain.account.address();
         match evm.try_anchor(from, &head, &proof).await {
             Ok(()) => {}
@@ -284,7 +294,7 @@ impl<'a> Anchorer<'a> {
             chain: &self.chain.name,
             chain_id: self.place()?.chain_id,
             contract: &self.contract,
-            log_id: self.ledger.log_id(),
+            log_id: log.id,
             size: checkpoint.size,
             root: &checkpoint.root,
             nonce: to_i64(offer.nonce)?,
@@ -303,29 +313,25 @@ impl<'a> Anchorer<'a> {
     /// or a later one.
     async fn proof_from(
         &mut self,
+        log: &Log,
         newest: Option<&Anchored>,
         head: &Head,
     ) -> Result<Option<Vec<Hash>>, AnchorError> {
         let Some(newest) = newest else { return Ok((head.size > 0).then(Vec::new)) };
-        self.must_be_ours(&newest.head).await?;
+        self.must_be_ours(log, &newest.head).await?;
         let size = newest.head.size;
         if size >= head.size {
             return Ok(None);
         }
         let tree = self.ledger.tree();
-        let proof = tree.consistency_proof(&mut self.session, self.ledger.log_id(), size, head.size).await;
+        let proof = tree.consistency_proof(&mut self.session, log.id, size, head.size).await;
         Ok(Some(proof.map_err(LedgerError::from)?))
     }
 
-    fn head_of(&self, row: &Anchor) -> Result<Head, AnchorError> {
-        let (size, root) = (to_u64(row.size)?, to_hash(&row.root)?);
-        Ok(Head { origin: self.ledger.origin().to_owned(), size, root })
-    }
-
     /// A head of the chain that this log never had: somebody was shown another history, so nothing more is signed.
-    async fn must_be_ours(&mut self, head: &Head) -> Result<(), AnchorError> {
-        let (size, ..) = self.ledger.head(&mut self.session).await?;
-        if head.size <= size && root_at(self.ledger, head.size).await? == head.root {
+    async fn must_be_ours(&mut self, log: &Log, head: &Head) -> Result<(), AnchorError> {
+        let (size, ..) = self.ledger.head(&mut self.session, log.id).await?;
+        if head.size <= size && root_at(self.ledger, log.id, head.size).await? == head.root {
             return Ok(());
         }
         let (who, size) = (self.chain.name.clone(), head.size);

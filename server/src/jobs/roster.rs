@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use store::{Connection, Store, ledger as rows};
 use trace::{
     causes::Causes,
+    hash::Hash,
     keys::Kid,
     record::{
         Record,
@@ -59,14 +60,19 @@ pub async fn step(store: &Store, ledger: &Ledger, keys: &Keys) -> Result<bool, R
     Ok(due)
 }
 
-async fn state(conn: &mut Connection, keys: &Keys, lines: &[RosterLine]) -> Result<(), RosterError> {
+/// States the roster as it is; returns its entry, which waits in the queue.
+pub(super) async fn state_now(conn: &mut Connection, keys: &Keys) -> Result<Hash, RosterError> {
+    let lines = roster_of(conn).await?;
+    state(conn, keys, &lines).await
+}
+
+async fn state(conn: &mut Connection, keys: &Keys, lines: &[RosterLine]) -> Result<Hash, RosterError> {
     let roster = Roster::new(lines.iter().cloned());
     let root = roster.root();
     store::roster::insert(conn, root.as_bytes(), &text_of(lines)).await?;
     let count = u64::try_from(roster.len()).unwrap_or(u64::MAX);
     let stated = Statement::Roster(statement::Roster { root, lines: count });
-    keys.state(conn, Uuid::now_v7(), stated, None).await?;
-    Ok(())
+    Ok(keys.state(conn, Uuid::now_v7(), stated, None).await?)
 }
 
 /// Due unless the last roster says the same and nothing was logged or queued after it.
@@ -79,9 +85,10 @@ async fn is_due(conn: &mut Connection, ledger: &Ledger, lines: &[RosterLine]) ->
     }
     // While the last one waits for its own leaf, nothing can stand after it.
     let Some(at) = rows::locate(conn, &last.entry).await? else { return Ok(false) };
-    let head = rows::head(conn, ledger.log_id()).await?;
+    let open = ledger.open_log();
+    let head = rows::head(conn, open.id).await?;
     let (waiting, _) = rows::queue_state(conn).await?;
-    Ok(waiting > 0 || head.size > at.index + 1)
+    Ok(waiting > 0 || at.log_id != open.id || head.size > at.index + 1)
 }
 
 /// Every key that was ever enrolled, as the roster lists it.

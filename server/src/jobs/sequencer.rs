@@ -3,18 +3,32 @@
 //! One leader per log: the advisory lock saves work, the compare-and-swap of the head keeps it right. The lock lives on the
 //! connection that the transactions run on, so a leader who lost its lock cannot commit.
 
-use std::{sync::Arc, time::Duration};
+pub mod seal;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::Utc;
 use store::{Session, StoreError, ledger as rows};
-use trace::{causes::Causes, hash::Hash, merkle, tlog::checkpoint::Checkpoint};
+use trace::{
+    causes::Causes,
+    hash::Hash,
+    merkle,
+    tlog::{checkpoint::Checkpoint, note::SignerKey},
+};
 
 use crate::{
-    jobs::witnesses::{self, Answers},
+    jobs::{
+        roster::RosterError,
+        witnesses::{self, Answers},
+    },
     service::{
         chains::{Configured, Says},
+        keys::{Keys, KeysError},
         ledger::{
-            Halt, Ledger, LedgerError, to_hash, to_u64,
+            Halt, Ledger, LedgerError, Log, to_hash, to_u64,
             tree::{self, Edge, FullTile, TreeError},
         },
     },
@@ -31,6 +45,12 @@ pub enum SequenceError {
     LostSwap,
     #[error("the database's head {size} has another root than its entries")]
     RootOfOthers { size: u64 },
+    #[error("the log {origin} was sealed or opened by somebody else meanwhile")]
+    NotAnnounced { origin: String },
+    #[error("the log cannot be sealed")]
+    Keys(#[from] KeysError),
+    #[error("the last roster cannot be stated")]
+    Roster(#[from] RosterError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -59,26 +79,28 @@ impl std::str::FromStr for VouchedHead {
 /// The leader of one log. Dropping it frees the lock and rolls an open transaction back.
 pub struct Sequencer {
     ledger: Arc<Ledger>,
+    log: Arc<Log>,
     session: Session,
     edge: Edge,
     head: rows::Head,
 }
 
 impl Sequencer {
-    /// Takes the lock and rebuilds the tree's edge; `None` where another process leads.
+    /// Takes the lock of the open log and rebuilds the tree's edge; `None` where another process leads.
     pub async fn lead(ledger: Arc<Ledger>) -> Result<Option<Self>, SequenceError> {
-        let log_id = ledger.log_id();
         let mut session = ledger.store().session().await?;
-        if !rows::try_lead(&mut session, log_id).await? {
+        ledger.refresh(&mut session).await?;
+        let log = ledger.open_log();
+        if !rows::try_lead(&mut session, log.id).await? {
             return Ok(None);
         }
-        let head = rows::head(&mut session, log_id).await?;
+        let head = rows::head(&mut session, log.id).await?;
         let size = to_u64(head.size)?;
-        let edge = ledger.tree().edge(&mut session, log_id, size).await?;
+        let edge = ledger.tree().edge(&mut session, log.id, size).await?;
         if edge.frontier.root() != to_hash(&head.root)? {
             return Err(SequenceError::RootOfOthers { size });
         }
-        Ok(Some(Self { ledger, session, edge, head }))
+        Ok(Some(Self { ledger, log, session, edge, head }))
     }
 
     pub const fn size(&self) -> u64 {
@@ -87,6 +109,10 @@ impl Sequencer {
 
     pub fn root(&self) -> Hash {
         self.edge.frontier.root()
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// One batch; the new size, or `None` where nothing waited. After an error this value is of no use any more.
@@ -100,54 +126,73 @@ impl Sequencer {
         // A crash before this line leaves the queue as it was; after it, everything is there and signed.
         self.session.commit().await?;
         let size = edge.size();
-        self.head =
-            rows::Head { size: checkpoint.size, root: checkpoint.root, signed_at: checkpoint.signed_at };
+        self.head = head_of(&checkpoint);
         self.edge = edge;
         Ok(Some(size))
     }
 
     /// Everything of a batch but the commit.
     async fn write_batch(&mut self) -> Result<Option<(Edge, rows::Checkpoint)>, SequenceError> {
-        let log_id = self.ledger.log_id();
-        let taken = rows::take_pending(&mut self.session, BATCH_MAX).await?;
-        if taken.is_empty() {
-            return Ok(None);
-        }
-        let known = rows::known_entries(&mut self.session, &taken).await?;
-        let entries = tree::fresh_only(taken, &known);
+        let entries = take_batch(&mut self.session).await?;
         if entries.is_empty() {
             return Ok(None);
         }
-        let mut edge = self.edge.clone();
-        let mut full = Vec::new();
-        for entry in &entries {
-            full.extend(edge.push(merkle::leaf_hash(&to_hash(entry)?)));
-        }
-        rows::insert_entries(&mut self.session, log_id, self.head.size, &entries).await?;
-        if !full.is_empty() {
-            let tiles =
-                full.into_iter().map(|tile| tile_row(log_id, &tile)).collect::<Result<Vec<_>, _>>()?;
-            rows::insert_tiles(&mut self.session, &tiles).await?;
-        }
-        let checkpoint = self.sign(&edge)?;
-        rows::insert_checkpoint(&mut self.session, &checkpoint).await?;
-        if !rows::swap_head(&mut self.session, log_id, &self.head, &checkpoint).await? {
-            return Err(SequenceError::LostSwap);
-        }
-        Ok(Some((edge, checkpoint)))
+        let signer = self.ledger.signer(&self.log)?;
+        let from = (&self.head, &self.edge);
+        Ok(Some(append(&mut self.session, (&self.log, signer), from, &entries).await?))
     }
+}
 
-    fn sign(&self, edge: &Edge) -> Result<rows::Checkpoint, SequenceError> {
-        let (size, root) = (edge.size(), edge.frontier.root());
-        let head = Checkpoint { origin: self.ledger.origin().to_owned(), size, root };
-        Ok(rows::Checkpoint {
-            log_id: self.ledger.log_id(),
-            size: i64::try_from(size).map_err(|_| LedgerError::Corrupt)?,
-            root: root.as_bytes().to_vec(),
-            note: head.sign(self.ledger.signer()).to_string(),
-            signed_at: Utc::now(),
-        })
+/// What waits and stands in no log yet, at most a batch of it, in the order in which it was queued.
+async fn take_batch(session: &mut Session) -> Result<Vec<Vec<u8>>, SequenceError> {
+    let taken = rows::take_pending(session, BATCH_MAX).await?;
+    if taken.is_empty() {
+        return Ok(taken);
     }
+    let known = rows::known_entries(session, &taken).await?;
+    Ok(tree::fresh_only(taken, &known))
+}
+
+/// Entries, full tiles, the signed checkpoint, then the head: inside the caller's transaction.
+async fn append(
+    session: &mut Session,
+    (log, signer): (&Log, &SignerKey),
+    (head, edge): (&rows::Head, &Edge),
+    entries: &[Vec<u8>],
+) -> Result<(Edge, rows::Checkpoint), SequenceError> {
+    let mut edge = edge.clone();
+    let mut full = Vec::new();
+    for entry in entries {
+        full.extend(edge.push(merkle::leaf_hash(&to_hash(entry)?)));
+    }
+    rows::insert_entries(session, log.id, head.size, entries).await?;
+    if !full.is_empty() {
+        let tiles = full.into_iter().map(|tile| tile_row(log.id, &tile)).collect::<Result<Vec<_>, _>>()?;
+        rows::insert_tiles(session, &tiles).await?;
+    }
+    let checkpoint = sign(log, signer, &edge)?;
+    rows::insert_checkpoint(session, &checkpoint).await?;
+    if !rows::swap_head(session, log.id, head, &checkpoint).await? {
+        return Err(SequenceError::LostSwap);
+    }
+    Ok((edge, checkpoint))
+}
+
+fn sign(log: &Log, signer: &SignerKey, edge: &Edge) -> Result<rows::Checkpoint, SequenceError> {
+    let (size, root) = (edge.size(), edge.frontier.root());
+    let head = Checkpoint { origin: log.origin.clone(), size, root };
+    Ok(rows::Checkpoint {
+        log_id: log.id,
+        size: i64::try_from(size).map_err(|_| LedgerError::Corrupt)?,
+        root: root.as_bytes().to_vec(),
+        note: head.sign(signer).to_string(),
+        signed_at: Utc::now(),
+    })
+}
+
+fn head_of(checkpoint: &rows::Checkpoint) -> rows::Head {
+    let (size, root, signed_at) = (checkpoint.size, checkpoint.root.clone(), checkpoint.signed_at);
+    rows::Head { size, root, signed_at }
 }
 
 fn tile_row(log_id: i16, tile: &FullTile) -> Result<rows::Tile, LedgerError> {
@@ -160,9 +205,9 @@ fn tile_row(log_id: i16, tile: &FullTile) -> Result<rows::Tile, LedgerError> {
 }
 
 /// Leads when it can, for ever. Returns only when the head was moved under it: the process must end then.
-pub async fn run(ledger: Arc<Ledger>, interval: Duration, guard: Guard) -> SequenceError {
+pub async fn run(ledger: Arc<Ledger>, keys: Arc<Keys>, interval: Duration, guard: Guard) -> SequenceError {
     loop {
-        match lead_until_error(&ledger, interval, &guard).await {
+        match lead_until_sealed(&ledger, &keys, interval, &guard).await {
             Err(lost @ (SequenceError::LostSwap | SequenceError::RootOfOthers { .. })) => return lost,
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "the sequencer starts again");
@@ -173,22 +218,31 @@ pub async fn run(ledger: Arc<Ledger>, interval: Duration, guard: Guard) -> Seque
     }
 }
 
-/// `Ok` where another process leads.
-async fn lead_until_error(
+/// `Ok` where another process leads, or the log was sealed: the next one wants a leader then.
+async fn lead_until_sealed(
     ledger: &Arc<Ledger>,
+    keys: &Keys,
     interval: Duration,
     guard: &Guard,
 ) -> Result<(), SequenceError> {
     let Some(mut sequencer) = Sequencer::lead(Arc::clone(ledger)).await? else { return Ok(()) };
-    tracing::info!(origin = ledger.origin(), size = sequencer.size(), "leading");
+    tracing::info!(origin = sequencer.log.origin, size = sequencer.size(), "leading");
     while !guard.may_sign(&sequencer).await {
         tokio::time::sleep(RETRY).await;
     }
     ledger.set_halt(None);
+    let mut looked = Instant::now();
     loop {
         // A full batch means that more may wait.
         let before = sequencer.size();
         let size = sequencer.step().await?;
+        if looked.elapsed() >= RETRY {
+            looked = Instant::now();
+            if let Some(next) = seal::due(&mut sequencer, Utc::now()).await? {
+                sequencer.seal(keys, &next).await?;
+                return Ok(());
+            }
+        }
         let was_full = size.is_some_and(|size| size - before >= BATCH_MAX.unsigned_abs());
         if !was_full {
             tokio::time::sleep(interval).await;
@@ -215,8 +269,9 @@ impl Guard {
             }
             tracing::error!(size = vouched.size, found = size, "--head is not the head of this database");
         }
-        let witnesses = witnesses::ask_for_head(ledger, &self.http, size, root).await;
-        let halt = match (witnesses, self.ask_chains(ledger, size).await) {
+        let log = sequencer.log();
+        let witnesses = witnesses::ask_for_head(ledger, log, &self.http, size, root).await;
+        let halt = match (witnesses, self.ask_chains(ledger, log, size).await) {
             (Answers::Beyond { who, size }, _) | (_, Answers::Beyond { who, size }) => {
                 Halt::Behind { who, size }
             }
@@ -233,10 +288,10 @@ impl Guard {
     }
 
     /// What the chains have of this log. The first that has more, or something else, decides.
-    async fn ask_chains(&self, ledger: &Ledger, size: u64) -> Answers {
+    async fn ask_chains(&self, ledger: &Ledger, log: &Log, size: u64) -> Answers {
         let mut verdict = if self.chains.is_empty() { Answers::NoneConfigured } else { Answers::Nobody };
         for chain in self.chains.iter() {
-            match chain.ask_for_head(ledger, size).await {
+            match chain.ask_for_head(ledger, log, size).await {
                 Ok(Says::Agrees) => verdict = Answers::Agree,
                 Ok(Says::Beyond { size }) => return Answers::Beyond { who: chain.name.clone(), size },
                 Err(error) => {

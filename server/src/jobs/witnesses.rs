@@ -15,7 +15,7 @@ use trace::{
     },
 };
 
-use crate::service::ledger::{Ledger, LedgerError, to_u64};
+use crate::service::ledger::{Ledger, LedgerError, Log, SEALED_IS_RECENT, to_u64};
 
 /// Longest answer of a witness.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -66,6 +66,9 @@ enum Answer {
     Knows(u64),
 }
 
+/// What each witness has cosigned of each log.
+pub type Known = BTreeMap<(i16, String), u64>;
+
 /// Asks all witnesses again and again.
 pub async fn run(ledger: Arc<Ledger>, http: reqwest::Client, interval: Duration) {
     let mut known = BTreeMap::new();
@@ -77,30 +80,40 @@ pub async fn run(ledger: Arc<Ledger>, http: reqwest::Client, interval: Duration)
     }
 }
 
-/// One round: the newest head to each witness that has not cosigned it. `known` remembers what each has cosigned.
-pub async fn ask_all(
+/// One round: the newest head of the open log, and of those sealed lately, to each witness that has not cosigned it. `known`
+/// remembers what each has cosigned.
+pub async fn ask_all(ledger: &Ledger, http: &reqwest::Client, known: &mut Known) -> Result<(), WitnessError> {
+    for log in ledger.recent_logs(Utc::now() - SEALED_IS_RECENT) {
+        ask_for_newest(ledger, &log, http, known).await?;
+    }
+    Ok(())
+}
+
+async fn ask_for_newest(
     ledger: &Ledger,
+    log: &Log,
     http: &reqwest::Client,
-    known: &mut BTreeMap<String, u64>,
+    known: &mut Known,
 ) -> Result<(), WitnessError> {
     let mut conn = ledger.store().connection().await?;
-    let newest = rows::newest_checkpoints(&mut conn, ledger.log_id(), 1).await?.into_iter().next();
+    let newest = rows::newest_checkpoints(&mut conn, log.id, 1).await?.into_iter().next();
     drop(conn);
     let Some(newest) = newest else { return Ok(()) };
     let note: Note = newest.note.parse().map_err(|_| LedgerError::Corrupt)?;
     let size = to_u64(newest.size)?;
     for asked in configured(ledger) {
-        if known.get(asked.name) == Some(&size) {
+        let of_log = (log.id, asked.name.to_owned());
+        if known.get(&of_log) == Some(&size) {
             continue;
         }
-        let from = match known.get(asked.name) {
+        let from = match known.get(&of_log) {
             Some(&from) => from,
-            None => cosigned_before(ledger, asked.name).await?,
+            None => cosigned_before(ledger, log, asked.name).await?,
         };
-        match cosign(ledger, http, &asked, &note, size, from).await {
+        match cosign(ledger, log, http, &asked, &note, size, from).await {
             Ok(line) => {
-                keep(ledger, &asked, newest.size, &line).await?;
-                known.insert(asked.name.to_owned(), size);
+                keep(ledger, &asked, (log.id, newest.size), &line).await?;
+                known.insert(of_log, size);
             }
             Err(error) => {
                 tracing::warn!(witness = asked.name, error = %Causes(&error), "not cosigned");
@@ -111,15 +124,22 @@ pub async fn ask_all(
 }
 
 /// Whether the witnesses agree that `(size, root)` is no older than, and no other than, what they have cosigned.
-pub async fn ask_for_head(ledger: &Ledger, http: &reqwest::Client, size: u64, root: Hash) -> Answers {
-    let head = Checkpoint { origin: ledger.origin().to_owned(), size, root };
+pub async fn ask_for_head(
+    ledger: &Ledger,
+    log: &Log,
+    http: &reqwest::Client,
+    size: u64,
+    root: Hash,
+) -> Answers {
+    let head = Checkpoint { origin: log.origin.clone(), size, root };
+    let Ok(signer) = ledger.signer(log) else { return Answers::Nobody };
     // This very head was signed before, but for the empty one, which every tree extends: nothing new is said here.
-    let note = head.sign(ledger.signer());
+    let note = head.sign(signer);
     let mut verdict =
         if configured(ledger).next().is_none() { Answers::NoneConfigured } else { Answers::Nobody };
     for asked in configured(ledger) {
-        let from = cosigned_before(ledger, asked.name).await.unwrap_or(0);
-        match cosign(ledger, http, &asked, &note, size, from).await {
+        let from = cosigned_before(ledger, log, asked.name).await.unwrap_or(0);
+        match cosign(ledger, log, http, &asked, &note, size, from).await {
             Ok(_) => verdict = Answers::Agree,
             Err(WitnessError::OtherHistory { known }) => {
                 return Answers::Beyond { who: asked.name.to_owned(), size: known };
@@ -140,29 +160,30 @@ fn configured(ledger: &Ledger) -> impl Iterator<Item = Asked<'_>> {
         .filter_map(|(name, witness)| Some(Asked { name, key: &witness.key, url: witness.url.as_deref()? }))
 }
 
-async fn cosigned_before(ledger: &Ledger, witness: &str) -> Result<u64, WitnessError> {
+async fn cosigned_before(ledger: &Ledger, log: &Log, witness: &str) -> Result<u64, WitnessError> {
     let mut conn = ledger.store().connection().await?;
-    let size = rows::newest_size_of(&mut conn, ledger.log_id(), witness).await?;
+    let size = rows::newest_size_of(&mut conn, log.id, witness).await?;
     Ok(to_u64(size.unwrap_or(0))?)
 }
 
 /// Sends the head with a proof from `from`; where the witness knows another size, once more with a proof from there.
 async fn cosign(
     ledger: &Ledger,
+    log: &Log,
     http: &reqwest::Client,
     asked: &Asked<'_>,
     note: &Note,
     size: u64,
     from: u64,
 ) -> Result<SignatureLine, WitnessError> {
-    let known = match add_checkpoint(ledger, http, asked, note, size, from.min(size)).await? {
+    let known = match add_checkpoint(ledger, log, http, asked, note, size, from.min(size)).await? {
         Answer::Cosigned(line) => return Ok(line),
         Answer::Knows(known) => known,
     };
     if known > size {
         return Err(WitnessError::OtherHistory { known });
     }
-    match add_checkpoint(ledger, http, asked, note, size, known).await {
+    match add_checkpoint(ledger, log, http, asked, note, size, known).await {
         Ok(Answer::Cosigned(line)) => Ok(line),
         // The proof was right for what this database holds: the witness holds something else.
         Ok(Answer::Knows(_)) | Err(WitnessError::Refused { status: 422 }) => {
@@ -174,6 +195,7 @@ async fn cosign(
 
 async fn add_checkpoint(
     ledger: &Ledger,
+    log: &Log,
     http: &reqwest::Client,
     asked: &Asked<'_>,
     note: &Note,
@@ -181,7 +203,7 @@ async fn add_checkpoint(
     from: u64,
 ) -> Result<Answer, WitnessError> {
     let mut conn = ledger.store().connection().await?;
-    let proof = ledger.tree().consistency_proof(&mut conn, ledger.log_id(), from, size).await;
+    let proof = ledger.tree().consistency_proof(&mut conn, log.id, from, size).await;
     // The witness may take its time; the pool need not wait with it.
     drop(conn);
     let proof = proof.map_err(LedgerError::from)?;
@@ -221,12 +243,12 @@ fn own_line(body: &str, text: &str, key: &VerifierKey) -> Result<SignatureLine, 
 async fn keep(
     ledger: &Ledger,
     asked: &Asked<'_>,
-    size: i64,
+    (log_id, size): (i16, i64),
     line: &SignatureLine,
 ) -> Result<(), WitnessError> {
     let mut conn = ledger.store().connection().await?;
     let row = rows::Cosignature {
-        log_id: ledger.log_id(),
+        log_id,
         size,
         witness: asked.name.to_owned(),
         line: line.to_string(),

@@ -12,7 +12,7 @@ use trace::hash::Hash;
 
 use super::{
     keys::{KeysError, read_seed},
-    ledger::{Ledger, LedgerError},
+    ledger::{Ledger, LedgerError, Log},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -117,11 +117,12 @@ impl Configured {
     }
 
     /// Compares the newest head on the chain with the log of this database, which has `size` entries.
-    pub async fn ask_for_head(&self, ledger: &Ledger, size: u64) -> Result<Says, AskError> {
-        let Some(newest) = self.connect().await?.find(ledger.origin(), None).await? else {
+    pub async fn ask_for_head(&self, ledger: &Ledger, log: &Log, size: u64) -> Result<Says, AskError> {
+        let Some(newest) = self.connect().await?.find(&log.origin, None).await? else {
             return Ok(Says::Agrees);
         };
-        let same = newest.head.size <= size && root_at(ledger, newest.head.size).await? == newest.head.root;
+        let same =
+            newest.head.size <= size && root_at(ledger, log.id, newest.head.size).await? == newest.head.root;
         Ok(if same { Says::Agrees } else { Says::Beyond { size: newest.head.size } })
     }
 }
@@ -135,9 +136,9 @@ pub enum AskError {
 }
 
 /// The root of this database's log when it had `size` entries.
-pub async fn root_at(ledger: &Ledger, size: u64) -> Result<Hash, LedgerError> {
+pub async fn root_at(ledger: &Ledger, log_id: i16, size: u64) -> Result<Hash, LedgerError> {
     let mut conn = ledger.store().connection().await?;
-    Ok(ledger.tree().root(&mut conn, ledger.log_id(), size).await?)
+    Ok(ledger.tree().root(&mut conn, log_id, size).await?)
 }
 
 /// Reads the file of `SUYUAN_CHAINS_FILE`.

@@ -106,9 +106,11 @@ pub async fn tlog_proof(conn: &mut Connection, ledger: &Ledger, jti: Uuid) -> Re
     let entry = to_hash(&record.entry)?;
     let at = ledger.locate(conn, &entry).await?.ok_or(ProofError::NotYet)?;
     let covering = ledger.witnessed_covering(conn, at.log_id, at.index).await?;
-    let (checkpoint, note) = match covering {
-        Some(found) => found,
-        None => ledger.witnessed(conn).await?.ok_or(ProofError::NotYet)?,
+    let (checkpoint, note) = if let Some(found) = covering {
+        found
+    } else {
+        let log = ledger.log(conn, at.log_id).await?;
+        ledger.witnessed(conn, &log).await?.ok_or(ProofError::NotYet)?
     };
     let size = to_u64(checkpoint.size)?;
     if at.log_id != checkpoint.log_id || at.index >= size {
@@ -133,6 +135,7 @@ pub async fn of_records(
     }
     story.add_packs(conn, &records).await?;
     story.add_keys(conn).await?;
+    story.add_new_logs(conn).await?;
     let disclosed = disclosures_for(conn, keys, &records, reader).await?;
     let bundle = story.into_bundle(conn, disclosed).await?;
     // No reader parses more.

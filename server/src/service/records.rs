@@ -169,19 +169,17 @@ pub fn keyed_event_hash(keys: &Keys, hash: Hash) -> Hash {
     keys.lookup("event-hash", hash.as_bytes())
 }
 
-/// The newest cosigned head of the open log: proof that a record is not older.
+/// The newest cosigned head, of the log before while the open one has none: proof that a record is not older.
 pub async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, StoreError> {
-    let logs = store::ledger::logs(conn).await?;
-    let Some(open) = logs.into_iter().find(|log| log.state == "open") else { return Ok(None) };
-    let newest = store::ledger::newest_cosigned(conn, open.id, 1).await?.into_iter().next();
-    let seen = newest.and_then(|head| {
-        Some(Seen {
-            origin: open.origin,
-            size: u64::try_from(head.size).ok()?,
-            root: Hash::from_slice(&head.root)?,
-        })
-    });
-    Ok(seen)
+    for log in store::ledger::logs(conn).await?.into_iter().rev() {
+        let newest = store::ledger::newest_cosigned(conn, log.id, 1).await?.into_iter().next();
+        if let Some(head) = newest {
+            let (size, root) = (u64::try_from(head.size).ok(), Hash::from_slice(&head.root));
+            let (origin, root) = (log.origin, root.ok_or(StoreError::Corrupt("a root"))?);
+            return Ok(size.map(|size| Seen { origin, size, root }));
+        }
+    }
+    Ok(None)
 }
 
 /// Salts come from the system; where it gives none, nothing is signed.

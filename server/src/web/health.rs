@@ -45,7 +45,7 @@ async fn counters(state: Data<AppState>) -> HttpResponse {
 
 async fn log_gauges(state: &AppState) -> Result<String, LedgerError> {
     let mut conn = state.store.connection().await?;
-    let (size, ..) = state.ledger.head(&mut conn).await?;
+    let (size, ..) = state.ledger.head(&mut conn, state.ledger.open_log().id).await?;
     let outside = state.ledger.outside(&mut conn).await?;
     let mut gauges = metrics::gauge("suyuan_log_entries", [(String::new(), size)]);
     let behind = |has: u64| size.saturating_sub(has);

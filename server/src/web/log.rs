@@ -1,5 +1,7 @@
 //! The log for everybody: C2SP tlog-tiles under `/{ledger}/{year}/`, look-ups and proofs as JSON, bundles.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     service::{
-        ledger::{LedgerError, to_u64, tree::TreeError},
+        ledger::{LedgerError, Log, LogState, to_u64, tree::TreeError},
         proof::{self, ProofError, Reader},
         tracing::{LOTS_MAX, TracingError, follow, lots_named},
     },
@@ -60,9 +62,9 @@ impl From<ProofError> for WebError {
 
 /// The newest checkpoint that meets the policy, as a signed note.
 async fn checkpoint(state: Data<AppState>, at: Path<(String, String)>) -> Result<HttpResponse, WebError> {
-    check_shard(&state, &at.0, &at.1)?;
+    let log = shard(&state, &at.0, &at.1)?;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
-    let note = state.ledger.published(&mut conn).await?.ok_or(WebError::NotFound)?;
+    let note = state.ledger.published(&mut conn, &log).await?.ok_or(WebError::NotFound)?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, BRIEF))
@@ -75,11 +77,11 @@ async fn tile(
     at: Path<(String, String, String)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, WebError> {
-    check_shard(&state, &at.0, &at.1)?;
+    let log = shard(&state, &at.0, &at.1)?;
     let path: TilePath = at.2.parse().map_err(|_| WebError::NotFound)?;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
     // Read also for whoever claims to have it: a tile that the log does not have is found by nobody.
-    let bytes = state.ledger.tile(&mut conn, path).await?.ok_or(WebError::NotFound)?;
+    let bytes = state.ledger.tile(&mut conn, log.id, path).await?.ok_or(WebError::NotFound)?;
     // The path says all that the bytes depend on, so it is their tag.
     let tag = header::EntityTag::new_strong(at.2.clone());
     let is_known = is_known(&request, &tag);
@@ -88,9 +90,12 @@ async fn tile(
     Ok(if is_known { answer.finish() } else { answer.content_type(OCTETS).body(bytes) })
 }
 
-fn check_shard(state: &AppState, ledger: &str, shard: &str) -> Result<(), WebError> {
-    let is_ours = ledger == state.ledger.name() && shard == state.ledger.shard();
-    is_ours.then_some(()).ok_or(WebError::NotFound)
+/// A log of the ledger that was opened, sealed or not.
+fn shard(state: &AppState, ledger: &str, shard: &str) -> Result<Arc<Log>, WebError> {
+    let logs = state.ledger.logs();
+    let mut opened = logs.iter().filter(|log| log.state != LogState::Announced);
+    let found = opened.find(|log| ledger == state.ledger.name() && shard == log.shard());
+    found.cloned().ok_or(WebError::NotFound)
 }
 
 fn is_known(request: &HttpRequest, tag: &header::EntityTag) -> bool {
@@ -105,9 +110,10 @@ fn is_known(request: &HttpRequest, tag: &header::EntityTag) -> bool {
 /// Heads, keys and whether anything stands still.
 async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
     let ledger = &state.ledger;
+    let log = ledger.open_log();
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
-    let (size, root, signed_at) = ledger.head(&mut conn).await?;
-    let witnessed = ledger.witnessed(&mut conn).await?;
+    let (size, root, signed_at) = ledger.head(&mut conn, log.id).await?;
+    let witnessed = ledger.witnessed(&mut conn, &log).await?;
     let witnessed = witnessed.map(|(checkpoint, _)| to_u64(checkpoint.size)).transpose()?;
     let reasons = ledger.not_ready().await?;
     let outside = ledger.outside(&mut conn).await?;
@@ -119,15 +125,23 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
             "at": anchor.anchored_at.map(|at| at.to_rfc3339()),
         })
     });
+    let logs = ledger.logs();
+    let logs = logs.iter().map(|log| {
+        json!({
+            "origin": log.origin, "vkey": log.verifier.to_string(), "state": log.state.as_str(),
+            "opens_at": log.opens_at.to_rfc3339(), "sealed_at": log.sealed_at.map(|at| at.to_rfc3339()),
+        })
+    });
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-cache")).json(json!({
-        "origin": ledger.origin(),
-        "vkey": ledger.verifier().to_string(),
+        "origin": log.origin,
+        "vkey": log.verifier.to_string(),
         "size": size,
         "root": root,
         "signed_at": signed_at.to_rfc3339(),
         "witnessed_size": witnessed,
         "witnesses": seen_by.collect::<Vec<_>>(),
         "anchors": anchors.collect::<Vec<_>>(),
+        "logs": logs.collect::<Vec<_>>(),
         "not_ready": reasons,
     })))
 }
@@ -152,9 +166,9 @@ async fn inclusion(state: Data<AppState>, query: Query<InclusionQuery>) -> Resul
     let ledger = &state.ledger;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
     let at = ledger.locate(&mut conn, &entry).await?.ok_or(WebError::NotFound)?;
-    let (newest, ..) = ledger.head(&mut conn).await?;
+    let (newest, ..) = ledger.head(&mut conn, at.log_id).await?;
     let size = query.size.unwrap_or(newest);
-    if at.log_id != ledger.log_id() || size > newest || size <= at.index {
+    if size > newest || size <= at.index {
         return Err(WebError::BadRequest("no tree of this log has that size and the entry"));
     }
     let proof = ledger.tree().inclusion_proof(&mut conn, at.log_id, size, at.index).await;
@@ -167,6 +181,8 @@ async fn inclusion(state: Data<AppState>, query: Query<InclusionQuery>) -> Resul
 
 #[derive(Deserialize)]
 struct ConsistencyQuery {
+    /// The open log where it is absent.
+    origin: Option<String>,
     from: u64,
     to: u64,
 }
@@ -177,14 +193,22 @@ async fn consistency(
     query: Query<ConsistencyQuery>,
 ) -> Result<HttpResponse, WebError> {
     let ledger = &state.ledger;
+    let log = match &query.origin {
+        None => ledger.open_log(),
+        Some(origin) => {
+            let logs = ledger.logs();
+            logs.iter().find(|log| log.origin == *origin).cloned().ok_or(WebError::NotFound)?
+        }
+    };
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
-    let (newest, ..) = ledger.head(&mut conn).await?;
+    let (newest, ..) = ledger.head(&mut conn, log.id).await?;
     if query.to > newest || query.from > query.to {
         return Err(WebError::BadRequest("no tree of this log has that size"));
     }
-    let proof = ledger.tree().consistency_proof(&mut conn, ledger.log_id(), query.from, query.to).await;
+    let proof = ledger.tree().consistency_proof(&mut conn, log.id, query.from, query.to).await;
     let proof = proof.map_err(LedgerError::from)?;
-    Ok(HttpResponse::Ok().json(json!({ "from": query.from, "to": query.to, "proof": proof })))
+    Ok(HttpResponse::Ok()
+        .json(json!({ "origin": log.origin, "from": query.from, "to": query.to, "proof": proof })))
 }
 
 /// What a member may open: a regulator everything, others what their own party stated.

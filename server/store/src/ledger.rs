@@ -27,7 +27,11 @@ pub struct Log {
     pub ledger: String,
     pub origin: String,
     pub vkey: String,
+    /// `announced`, `open` or `sealed`.
     pub state: String,
+    /// When it takes over from the one before.
+    pub opens_at: DateTime<Utc>,
+    pub sealed_at: Option<DateTime<Utc>>,
 }
 
 /// The newest signed head.
@@ -92,26 +96,50 @@ struct Locked {
     locked: bool,
 }
 
-/// Adds a log with an empty head. Does nothing where the origin is known.
-pub async fn open_log(
+/// A log that is not there yet.
+#[derive(Debug, Clone, Copy, Insertable)]
+#[diesel(table_name = log)]
+pub struct NewLog<'a> {
+    pub ledger: &'a str,
+    pub origin: &'a str,
+    pub vkey: &'a str,
+    /// `announced` or `open`.
+    pub state: &'a str,
+    pub opens_at: DateTime<Utc>,
+}
+
+/// Adds a log with an empty head.
+///
+/// # Errors
+/// A violated constraint where the origin is known, or another log is in that state already.
+pub async fn insert_log(
     conn: &mut Connection,
-    ledger: &str,
-    origin: &str,
-    vkey: &str,
+    new: NewLog<'_>,
     empty_root: &[u8],
-    now: DateTime<Utc>,
 ) -> Result<Log, StoreError> {
-    let new = (log::ledger.eq(ledger), log::origin.eq(origin), log::vkey.eq(vkey));
-    diesel::insert_into(log::table).values(new).on_conflict(log::origin).do_nothing().execute(conn).await?;
-    let opened: Log = log::table.filter(log::origin.eq(origin)).select(Log::as_select()).first(conn).await?;
+    let added: Log =
+        diesel::insert_into(log::table).values(new).returning(Log::as_returning()).get_result(conn).await?;
     let first = (
-        head::log_id.eq(opened.id),
+        head::log_id.eq(added.id),
         head::size.eq(0_i64),
         head::root.eq(empty_root),
-        head::signed_at.eq(now),
+        head::signed_at.eq(new.opens_at),
     );
-    diesel::insert_into(head::table).values(first).on_conflict_do_nothing().execute(conn).await?;
-    Ok(opened)
+    diesel::insert_into(head::table).values(first).execute(conn).await?;
+    Ok(added)
+}
+
+/// The open log takes nothing more. `false`: it was not open.
+pub async fn seal_log(conn: &mut Connection, log_id: i16, at: DateTime<Utc>) -> Result<bool, StoreError> {
+    let open = log::table.filter(log::id.eq(log_id).and(log::state.eq("open")));
+    let sealed = diesel::update(open).set((log::state.eq("sealed"), log::sealed_at.eq(at)));
+    Ok(sealed.execute(conn).await? == 1)
+}
+
+/// The announced log takes what is queued from now on. `false`: it was not announced.
+pub async fn open_announced(conn: &mut Connection, log_id: i16) -> Result<bool, StoreError> {
+    let announced = log::table.filter(log::id.eq(log_id).and(log::state.eq("announced")));
+    Ok(diesel::update(announced).set(log::state.eq("open")).execute(conn).await? == 1)
 }
 
 /// All logs of the ledger, oldest first.
@@ -162,6 +190,12 @@ pub async fn take_pending(conn: &mut Connection, limit: i64) -> Result<Vec<Vec<u
     Ok(taken.into_iter().map(|row| row.entry).collect())
 }
 
+/// Takes one waiting entry, wherever it stands in the queue.
+pub async fn take_entry(conn: &mut Connection, entry: &[u8]) -> Result<(), StoreError> {
+    diesel::delete(pending::table.filter(pending::entry.eq(entry))).execute(conn).await?;
+    Ok(())
+}
+
 /// Those of `hashes` that stand in a log already.
 pub async fn known_entries(conn: &mut Connection, hashes: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
     Ok(entry::table.filter(entry::hash.eq_any(hashes)).select(entry::hash).load(conn).await?)
@@ -196,7 +230,8 @@ pub async fn insert_checkpoint(conn: &mut Connection, new: &Checkpoint) -> Resul
     Ok(())
 }
 
-/// Compare-and-swap of the head. `false`: somebody else moved it, and nothing of this transaction may be kept.
+/// Compare-and-swap of an open log's head. `false`: somebody else moved it, or the log is sealed, and nothing of this
+/// transaction may be kept.
 pub async fn swap_head(
     conn: &mut Connection,
     log_id: i16,
@@ -206,7 +241,8 @@ pub async fn swap_head(
     let current = head::table
         .filter(head::log_id.eq(log_id))
         .filter(head::size.eq(from.size))
-        .filter(head::root.eq(&from.root));
+        .filter(head::root.eq(&from.root))
+        .filter(diesel::dsl::exists(log::table.filter(log::id.eq(log_id).and(log::state.eq("open")))));
     let moved = diesel::update(current)
         .set((head::size.eq(to.size), head::root.eq(&to.root), head::signed_at.eq(to.signed_at)))
         .execute(conn)

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
-    schema::{disclosure, pending, record, record_lot, record_ref},
+    schema::{disclosure, log, pending, record, record_lot, record_ref},
 };
 
 /// One signed record. `entry` (32 bytes) is the SHA-256 of `signed`.
@@ -173,6 +173,28 @@ pub async fn endings_of(conn: &mut Connection, kids: &[String]) -> Result<Vec<Re
             .sql("))");
     Ok(record::table
         .filter(replaced.or(revoked))
+        .order(record::accepted_at)
+        .select(Record::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The registrar's statements about the logs after `first` up to `last`: in the log before each, and in the log itself.
+pub async fn new_logs_between(
+    conn: &mut Connection,
+    first: i16,
+    last: i16,
+) -> Result<Vec<Record>, StoreError> {
+    use diesel::{
+        dsl::sql,
+        sql_types::{Array, Bool, Text},
+    };
+    let between = log::table.filter(log::id.gt(first).and(log::id.le(last)));
+    let origins: Vec<String> = between.select(log::origin).load(conn).await?;
+    let stated = sql::<Bool>("public -> 'statement' ->> 'origin' = any(").bind::<Array<Text>, _>(origins);
+    Ok(record::table
+        .filter(record::kind.eq("statement").and(record::step.eq("new-log")))
+        .filter(stated.sql(")"))
         .order(record::accepted_at)
         .select(Record::as_select())
         .load(conn)

@@ -253,7 +253,7 @@ diesel::table! {
         origin -> Text,
         vkey -> Text,
         state -> Text,
-        opened_at -> Timestamptz,
+        opens_at -> Timestamptz,
         sealed_at -> Nullable<Timestamptz>,
     }
 }

@@ -11,7 +11,7 @@ use trace::{
 };
 
 use super::{ProofError, story::Place};
-use crate::service::ledger::{Ledger, to_u64};
+use crate::service::ledger::{Ledger, Log, to_u64};
 
 /// Anchored heads looked at for one that is witnessed, too.
 const ANCHORED_CANDIDATES: i64 = 8;
@@ -41,7 +41,7 @@ impl Heads {
         seen: &[Seen],
     ) -> Result<Self, ProofError> {
         let places: Vec<Place> = places.collect();
-        let logs = rows::logs(conn).await?;
+        let logs = ledger.logs();
         let mut last: BTreeMap<i16, u64> = BTreeMap::new();
         let id_of = |origin: &str| logs.iter().find(|log| log.origin == origin).map(|log| log.id);
         let had = seen.iter().filter_map(|seen| Some((id_of(&seen.origin)?, seen.size.checked_sub(1)?)));
@@ -51,8 +51,8 @@ impl Heads {
         }
         let mut heads = Vec::with_capacity(last.len());
         for (log_id, index) in last {
-            let log = logs.iter().find(|log| log.id == log_id).ok_or(ProofError::Corrupt)?;
-            heads.push(covering(conn, ledger, log, index).await?.ok_or(ProofError::NotYet)?);
+            let log = ledger.log(conn, log_id).await?;
+            heads.push(covering(conn, ledger, &log, index).await?.ok_or(ProofError::NotYet)?);
         }
         heads.sort_by(|one, other| one.origin.cmp(&other.origin));
         Ok(Self { heads, places })
@@ -148,34 +148,28 @@ impl Head {
 async fn covering(
     conn: &mut Connection,
     ledger: &Ledger,
-    log: &rows::Log,
+    log: &Log,
     index: u64,
 ) -> Result<Option<Head>, ProofError> {
     let size_min = i64::try_from(index).map_err(|_| ProofError::Corrupt)?.saturating_add(1);
     let anchored = store::anchor::standing(conn, log.id, size_min, ANCHORED_CANDIDATES).await?;
-    let key: VerifierKey = log.vkey.parse().map_err(|_| ProofError::Corrupt)?;
     let head = |size, note, anchors| Head {
         log_id: log.id,
         origin: log.origin.clone(),
-        note: exported(ledger, &key, note),
-        key: key.clone(),
+        note: exported(ledger, &log.verifier, note),
+        key: log.verifier.clone(),
         size,
         anchors,
     };
     for candidate in &anchored {
         let Some(checkpoint) = rows::checkpoint(conn, log.id, candidate.size).await? else { continue };
         let note = ledger.note(conn, &checkpoint).await?;
-        if ledger.meets_policy(&note) {
+        if ledger.meets_policy(log, &note) {
             let anchors = anchored.iter().filter(|other| other.size == candidate.size).cloned().collect();
             return Ok(Some(head(to_u64(candidate.size)?, note, anchors)));
         }
     }
-    let newest = if log.id == ledger.log_id() {
-        ledger.witnessed(conn).await?
-    } else {
-        ledger.witnessed_covering(conn, log.id, index).await?
-    };
-    let Some((checkpoint, note)) = newest else { return Ok(None) };
+    let Some((checkpoint, note)) = ledger.witnessed(conn, log).await? else { return Ok(None) };
     let size = to_u64(checkpoint.size)?;
     Ok((size > index).then(|| head(size, note, Vec::new())))
 }

@@ -144,6 +144,23 @@ impl<'a> Story<'a> {
         roster.prove(&kid).map_err(|_| ProofError::Corrupt)
     }
 
+    /// Where the story crosses from one log into a later one: what names the later one in the earlier, and what holds the
+    /// earlier one's last head in the later. Without these nobody could tell which came first. The log before the first of them
+    /// comes along: a trust file is not made anew on New Year's Eve.
+    pub async fn add_new_logs(&mut self, conn: &mut Connection) -> Result<(), ProofError> {
+        let (first, last) = (self.placed.first_key_value(), self.placed.last_key_value());
+        let (Some((&(first, _), _)), Some((&(last, _), _))) = (first, last) else { return Ok(()) };
+        let logs = self.ledger.logs();
+        let first = logs.iter().map(|log| log.id).filter(|id| *id < first).max().unwrap_or(first);
+        if first == last {
+            return Ok(());
+        }
+        for stated in store::record::new_logs_between(conn, first, last).await? {
+            self.add_record(conn, &stated).await?;
+        }
+        Ok(())
+    }
+
     /// `disclosed`: texts by entry.
     pub async fn into_bundle(
         self,
