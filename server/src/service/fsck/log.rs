@@ -67,7 +67,7 @@ impl LogCheck<'_> {
             self.report.misfit(&log.origin, "neither the trust file nor an earlier log names this log's key");
         }
         let sealed = match log.state.as_str() {
-            "announced" => !log.is_sealed_at && log.size == 0,
+            "announced" => !log.is_sealed_at && log.entries == 0,
             "open" => !log.is_sealed_at,
             "sealed" => log.is_sealed_at && self.history.ended_logs.contains(&log.id),
             _ => false,
