@@ -34,8 +34,8 @@ use crate::{
     },
 };
 
-/// Entries in one batch: about a second's work, so that a checkpoint is never far.
-const BATCH_MAX: i64 = 10_000;
+/// Entries in one batch: a fraction of a second's work, so that a checkpoint is never far.
+const BATCH_MAX: i64 = 20_000;
 /// Between two tries to become the leader, or to be answered by a witness at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -103,6 +103,16 @@ impl Sequencer {
         Ok(Some(Self { ledger, log, session, edge, head }))
     }
 
+    /// Fails where the connection, and the lock with it, is gone, or the head is another's.
+    async fn check_lead(&mut self) -> Result<(), SequenceError> {
+        let head = rows::head(&mut self.session, self.log.id).await?;
+        if (head.size, &head.root) == (self.head.size, &self.head.root) {
+            Ok(())
+        } else {
+            Err(SequenceError::LostSwap)
+        }
+    }
+
     pub const fn size(&self) -> u64 {
         self.edge.size()
     }
@@ -118,7 +128,14 @@ impl Sequencer {
     /// One batch; the new size, or `None` where nothing waited. After an error this value is of no use any more.
     pub async fn step(&mut self) -> Result<Option<u64>, SequenceError> {
         self.session.begin().await?;
-        let Some((edge, checkpoint)) = self.write_batch().await? else {
+        let mut written = self.write_batch(Repeats::Refused).await;
+        if matches!(&written, Err(SequenceError::Store(error)) if error.constraint() == Some(rows::ENTRY_ONCE))
+        {
+            self.session.rollback().await?;
+            self.session.begin().await?;
+            written = self.write_batch(Repeats::Dropped).await;
+        }
+        let Some((edge, checkpoint)) = written? else {
             // Entries that stood in the log already leave the queue here.
             self.session.commit().await?;
             return Ok(None);
@@ -132,8 +149,11 @@ impl Sequencer {
     }
 
     /// Everything of a batch but the commit.
-    async fn write_batch(&mut self) -> Result<Option<(Edge, rows::Checkpoint)>, SequenceError> {
-        let entries = take_batch(&mut self.session).await?;
+    async fn write_batch(
+        &mut self,
+        repeats: Repeats,
+    ) -> Result<Option<(Edge, rows::Checkpoint)>, SequenceError> {
+        let entries = take_batch(&mut self.session, repeats).await?;
         if entries.is_empty() {
             return Ok(None);
         }
@@ -143,10 +163,19 @@ impl Sequencer {
     }
 }
 
-/// What waits and stands in no log yet, at most a batch of it, in the order in which it was queued.
-async fn take_batch(session: &mut Session) -> Result<Vec<Vec<u8>>, SequenceError> {
+/// Entries of a batch that stand in a log already, or twice in the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// They are rare: the index refuses them, and the batch is written anew.
+    Refused,
+    /// Each entry is looked up first.
+    Dropped,
+}
+
+/// What waits, at most a batch of it, in the order in which it was queued.
+async fn take_batch(session: &mut Session, repeats: Repeats) -> Result<Vec<Vec<u8>>, SequenceError> {
     let taken = rows::take_pending(session, BATCH_MAX).await?;
-    if taken.is_empty() {
+    if taken.is_empty() || repeats == Repeats::Refused {
         return Ok(taken);
     }
     let known = rows::known_entries(session, &taken).await?;
@@ -211,6 +240,8 @@ pub async fn run(ledger: Arc<Ledger>, keys: Arc<Keys>, interval: Duration, guard
             Err(lost @ (SequenceError::LostSwap | SequenceError::RootOfOthers { .. })) => return lost,
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "the sequencer starts again");
+                // Whoever may have lost the lock does nothing as the leader.
+                ledger.set_halt(Some(Halt::Starting));
             }
             Ok(()) => ledger.set_halt(Some(Halt::Following)),
         }
@@ -229,6 +260,7 @@ async fn lead_until_sealed(
     tracing::info!(origin = sequencer.log.origin, size = sequencer.size(), "leading");
     while !guard.may_sign(&sequencer).await {
         tokio::time::sleep(RETRY).await;
+        sequencer.check_lead().await?;
     }
     ledger.set_halt(None);
     let mut looked = Instant::now();

@@ -82,6 +82,10 @@ impl Session {
         Ok(AnsiTransactionManager::begin_transaction(&mut self.0).await?)
     }
 
+    pub async fn rollback(&mut self) -> Result<(), StoreError> {
+        Ok(AnsiTransactionManager::rollback_transaction(&mut self.0).await?)
+    }
+
     /// After an error the outcome is unknown: drop the session and read again.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
         Ok(AnsiTransactionManager::commit_transaction(&mut self.0).await?)

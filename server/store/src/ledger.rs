@@ -19,6 +19,9 @@ use crate::{
 /// First half of the advisory lock's key; the second is the log's id. `SUYU` in ASCII.
 const LEADER_LOCK: i32 = 0x5355_5955;
 
+/// The constraint by which an entry stands once in the ledger.
+pub const ENTRY_ONCE: &str = "entry_hash";
+
 /// One shard of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = log)]
@@ -181,7 +184,8 @@ pub async fn queue_state(conn: &mut Connection) -> Result<(i64, Option<DateTime<
 /// Takes at most `limit` waiting entries, oldest first. Rolled back with the caller's transaction: then they wait again.
 pub async fn take_pending(conn: &mut Connection, limit: i64) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut taken: Vec<Taken> = diesel::sql_query(
-        "delete from pending where id in (select id from pending order by id limit $1) returning id, entry",
+        "delete from pending where id = any(array(select id from pending order by id limit $1)) \
+         returning id, entry",
     )
     .bind::<BigInt, _>(limit)
     .load(conn)
@@ -201,7 +205,7 @@ pub async fn known_entries(conn: &mut Connection, hashes: &[Vec<u8>]) -> Result<
     Ok(entry::table.filter(entry::hash.eq_any(hashes)).select(entry::hash).load(conn).await?)
 }
 
-/// Appends `hashes` from index `first`.
+/// Appends `hashes` from index `first`. Fails with constraint [`ENTRY_ONCE`] where one stands in a log already.
 pub async fn insert_entries(
     conn: &mut Connection,
     log_id: i16,

@@ -12,7 +12,7 @@ use trace::{
 };
 use uuid::Uuid;
 
-use super::{SequenceError, Sequencer, append, take_batch};
+use super::{Repeats, SequenceError, Sequencer, append, take_batch};
 use crate::{
     jobs::roster,
     service::{
@@ -88,7 +88,7 @@ impl Sequencer {
         debug_assert!(next.state == LogState::Announced);
         self.session.begin().await?;
         // What other transactions commit from here on waits for the new log.
-        let mut entries = take_batch(&mut self.session).await?;
+        let mut entries = take_batch(&mut self.session, Repeats::Dropped).await?;
         entries.push(last_roster(&mut self.session, keys).await?);
         let signer = self.ledger.signer(&self.log)?;
         let from = (&self.head, &self.edge);
