@@ -60,6 +60,7 @@ proof-checkpoint = Checkpoint
 proof-checkpoint-size = { $size } entries, { $at }
 proof-witnesses = Witnesses
 proof-no-witness = No witness has signed yet
+proof-witness-missing = Not signed by:
 proof-chain = Chain
 proof-no-chain = Not on a chain yet
 proof-anchor = { $chain }: the first { $size } entries, block { $block }, { $at }

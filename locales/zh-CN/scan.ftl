@@ -54,6 +54,7 @@ proof-checkpoint = 检查点
 proof-checkpoint-size = { $size } 条，{ $at }
 proof-witnesses = 见证人
 proof-no-witness = 还没有见证人签名
+proof-witness-missing = 尚未签名：
 proof-chain = 区块链
 proof-no-chain = 还没有上链
 proof-anchor = { $chain }：前 { $size } 条，区块 { $block }，{ $at }

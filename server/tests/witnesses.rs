@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     reason = "a test says what it expects by failing"
 )]
@@ -9,16 +10,18 @@
 mod database;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
+    net::TcpListener,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
+use auditor::{state::State, witness};
 use server::{
     jobs::{
         sequencer::{self, Sequencer, VouchedHead},
-        witnesses::{self, Answers},
+        witnesses::{self, Answers, Asker},
     },
     service::{
         keys::Keys,
@@ -33,59 +36,84 @@ use trace::{
     tlog::{
         checkpoint::Checkpoint,
         cosignature,
-        note::{Algorithm, Note, SignerKey},
+        note::{Note, SignerKey},
         policy::Policy,
-        witness::AddCheckpoint,
     },
 };
 
 const ORIGIN: &str = "log.example/demo/2026";
-
-/// What the witness has cosigned last.
-type Memory = Arc<Mutex<(u64, Hash)>>;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn signer(name: &str, seed: u8) -> SignerKey {
     SignerKey { name: name.parse().unwrap(), secret: SecretKey::from_seed(&[seed; 32]) }
 }
 
-/// A witness by the letter of C2SP tlog-witness, with its memory in the test's hands. Returns its URL.
-fn witness(memory: &Memory) -> String {
-    let memory = Arc::clone(memory);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::new(Arc::clone(&memory)))
-            .route("/add-checkpoint", web::post().to(add_checkpoint))
-    })
-    .workers(1)
-    .disable_signals()
-    .bind("127.0.0.1:0")
-    .unwrap();
-    let url = format!("http://{}", server.addrs()[0]);
-    tokio::spawn(server.run());
+/// `suyuan-auditor witness`, with its state in a directory of the test's.
+struct Witness {
+    url: String,
+    directory: PathBuf,
+    server: ServerHandle,
+}
+
+impl Witness {
+    /// The one with this number, that has cosigned `head` already.
+    fn start(number: u8, head: Option<(u64, Hash)>) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("suyuan-witness-{}", uuid::Uuid::now_v7().simple()));
+        let key = witness_key(number);
+        let state = State::init(&directory, &witness::verifier(&key)).unwrap();
+        state.begin(ORIGIN).unwrap();
+        if let Some((size, root)) = head {
+            state.advance(&Checkpoint { origin: ORIGIN.to_owned(), size, root }).unwrap();
+        }
+        let judge = witness::Witness::new(key, vec![signer(ORIGIN, 1).verifier()], state).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = witness::serve(listener, web::Data::new(judge)).unwrap();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self { url, directory, server: handle }
+    }
+
+    fn key(number: u8) -> String {
+        witness::verifier(&witness_key(number)).to_string()
+    }
+
+    /// The head that it cosigned last.
+    fn newest(&self) -> u64 {
+        let file = self.directory.join(sha256(ORIGIN.as_bytes()).to_string());
+        std::fs::read_to_string(file).unwrap().parse::<Checkpoint>().unwrap().size
+    }
+
+    async fn stop(self) {
+        self.server.stop(false).await;
+        std::fs::remove_dir_all(self.directory).unwrap();
+    }
+}
+
+/// Accepts, and never answers.
+fn hung() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((connection, _)) = listener.accept() {
+            kept.push(connection);
+        }
+    });
     url
 }
 
-async fn add_checkpoint(memory: web::Data<Memory>, body: String) -> HttpResponse {
-    let Ok(asked) = body.parse::<AddCheckpoint>() else { return HttpResponse::BadRequest().finish() };
-    let Ok(head) = Checkpoint::open(&asked.checkpoint, &signer(ORIGIN, 1).verifier()) else {
-        return HttpResponse::Forbidden().finish();
-    };
-    let mut last = memory.lock().unwrap();
-    if asked.old_size != last.0 || (last.0 == head.size && last.1 != head.root) {
-        return HttpResponse::Conflict().body(format!("{}\n", last.0));
+/// Answers 200 to everything, with what is no cosignature.
+fn nonsense() -> String {
+    async fn answer() -> HttpResponse {
+        HttpResponse::Ok().body("\u{2014} witness.example/w3 AAAA\nand more\n")
     }
-    if merkle::verify_consistency(last.0, &last.1, head.size, &head.root, &asked.proof).is_err() {
-        return HttpResponse::UnprocessableEntity().finish();
-    }
-    *last = (head.size, head.root);
-    let line = cosignature::cosign(&asked.checkpoint.text, 1_800_000_000, &signer("witness.example/w1", 9));
-    HttpResponse::Ok().body(format!("{line}\n"))
-}
-
-async fn ledger(database: &str, url: &str) -> Option<Arc<Ledger>> {
-    let database = database::fresh(database).await?;
-    let key = signer("witness.example/w1", 9).verifier_as(Algorithm::CosignatureV1);
-    Some(open(&database, &format!("witness w1 {key} {url}\nquorum w1\n")).await)
+    let server = HttpServer::new(|| App::new().default_service(web::to(answer)));
+    let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    tokio::spawn(server.run());
+    url
 }
 
 /// A server's ledger over the database.
@@ -95,6 +123,11 @@ async fn open(database: &str, policy: &str) -> Arc<Ledger> {
     Arc::new(Ledger::open(store, "log.example", "demo", [signer(ORIGIN, 1)], policy).await.unwrap())
 }
 
+/// The first witness is enough.
+fn only(url: &str) -> String {
+    format!("witness w1 {} {url}\nquorum w1\n", Witness::key(1))
+}
+
 /// Names a witness by number; its key needs no process.
 fn witness_key(number: u8) -> SignerKey {
     signer(&format!("witness.example/w{number}"), 8 + number)
@@ -102,10 +135,7 @@ fn witness_key(number: u8) -> SignerKey {
 
 /// `quorum` of `count` witnesses that nobody asks.
 fn silent_policy(count: u8, quorum: u8) -> String {
-    let line = |number| {
-        let key = witness_key(number).verifier_as(Algorithm::CosignatureV1);
-        format!("witness w{number} {key}\n")
-    };
+    let line = |number| format!("witness w{number} {}\n", Witness::key(number));
     let names: Vec<String> = (1..=count).map(|number| format!("w{number}")).collect();
     let lines: String = (1..=count).map(line).collect();
     format!("{lines}group all {quorum} {}\nquorum all\n", names.join(" "))
@@ -123,12 +153,27 @@ async fn cosigned_by(ledger: &Ledger, number: u8, size: i64) {
         .unwrap();
 }
 
-/// Lets time pass: every head was signed so much earlier.
-async fn age(database: &str, seconds: u32) {
+async fn execute(database: &str, statements: &str) {
     let (client, connection) = tokio_postgres::connect(database, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    let statement = format!("update checkpoint set signed_at = signed_at - interval '{seconds} seconds'");
-    client.batch_execute(&statement).await.unwrap();
+    client.batch_execute(statements).await.unwrap();
+}
+
+/// Lets time pass: every head was signed so much earlier.
+async fn age(database: &str, seconds: u32) {
+    let earlier = format!("update checkpoint set signed_at = signed_at - interval '{seconds} seconds'");
+    execute(database, &earlier).await;
+}
+
+/// Postgres frees a lock a moment after its connection is gone.
+async fn lead_again(ledger: &Ledger) -> Asker<'_> {
+    for _ in 0..500 {
+        if let Some(asker) = Asker::lead(ledger, reqwest::Client::new()).await.unwrap() {
+            return asker;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody asks any more");
 }
 
 async fn published_size(ledger: &Ledger) -> Option<u64> {
@@ -152,11 +197,10 @@ fn keys() -> Arc<Keys> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_head_is_cosigned_in_turn_and_then_published() {
-    let memory: Memory = Arc::new(Mutex::new((0, merkle::empty_root())));
-    let url = witness(&memory);
-    let Some(ledger) = ledger("witness_in_turn", &url).await else { return };
-    let http = reqwest::Client::new();
-    let mut known = BTreeMap::new();
+    let witness = Witness::start(1, None);
+    let Some(database) = database::fresh("witness_in_turn").await else { return };
+    let ledger = open(&database, &only(&witness.url)).await;
+    let mut asker = Asker::lead(&ledger, reqwest::Client::new()).await.unwrap().unwrap();
     let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
     let mut conn = ledger.store().connection().await.unwrap();
     for (from, to) in [(0, 3), (3, 300), (300, 301)] {
@@ -164,24 +208,28 @@ async fn every_head_is_cosigned_in_turn_and_then_published() {
         let before = ledger.published(&mut conn, &ledger.open_log()).await.unwrap();
         let size = |note: &trace::tlog::note::Note| note.text.parse::<Checkpoint>().unwrap().size;
         assert!(before.is_none_or(|note| size(&note) == u64::from(from)), "not yet witnessed, not yet shown");
-        witnesses::ask_all(&ledger, &http, &mut known).await.unwrap();
+        asker.ask_all(PATIENCE).await.unwrap();
         let note = ledger.published(&mut conn, &ledger.open_log()).await.unwrap().unwrap();
         assert_eq!(size(&note), u64::from(to));
         assert!(ledger.meets_policy(&ledger.open_log(), &note));
         assert_eq!(ledger.seen(&mut conn).await.unwrap().unwrap().size, u64::from(to));
     }
-    // A server that forgot what the witness knows learns it from the 409.
+    // A database that lost the witness's lines learns from the 409 what it knows.
+    execute(&database, "delete from cosignature").await;
+    drop(asker);
+    let mut asker = lead_again(&ledger).await;
     grow(&ledger, &mut sequencer, 301..310).await;
-    known.insert((ledger.open_log().id, "w1".to_owned()), 5);
-    witnesses::ask_all(&ledger, &http, &mut known).await.unwrap();
-    assert_eq!(memory.lock().unwrap().0, 310);
+    asker.ask_all(PATIENCE).await.unwrap();
+    assert_eq!(witness.newest(), 310);
+    assert_eq!(published_size(&ledger).await, Some(310));
+    witness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
-    let memory: Memory = Arc::new(Mutex::new((0, merkle::empty_root())));
-    let url = witness(&memory);
-    let Some(ledger) = ledger("witness_backup", &url).await else { return };
+    let witness = Witness::start(1, None);
+    let Some(database) = database::fresh("witness_backup").await else { return };
+    let ledger = open(&database, &only(&witness.url)).await;
     let http = reqwest::Client::new();
     let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
     let (size, root) = (sequencer.size(), sequencer.root());
@@ -199,15 +247,18 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
         "asked twice"
     );
     drop(sequencer);
+    witness.stop().await;
 
-    // The witness has seen more than this database holds, then as much but another history.
-    *memory.lock().unwrap() = (9, Hash([9; 32]));
-    let beyond = |size| Answers::Beyond { who: "w1".to_owned(), size };
-    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(9));
-    *memory.lock().unwrap() = (7, Hash([9; 32]));
-    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(7));
-    *memory.lock().unwrap() = (5, Hash([9; 32]));
-    assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond(5));
+    // The witness has seen as much of another history, then less of one, then more than this database holds.
+    let mut last = None;
+    for seen in [7, 5, 9] {
+        let witness = Witness::start(1, Some((seen, Hash([9; 32]))));
+        let ledger = open(&database, &only(&witness.url)).await;
+        let beyond = Answers::Beyond { who: "w1".to_owned(), size: seen };
+        assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond);
+        last = Some((ledger, witness));
+    }
+    let (ledger, witness) = last.unwrap();
 
     // The job says so, serves and accepts, but leaves the queue alone; `--head` overrides.
     let mut conn = ledger.store().connection().await.unwrap();
@@ -236,6 +287,86 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     }
     assert_eq!(ledger.head(&mut conn, ledger.open_log().id).await.unwrap().0, 8);
     overridden.abort();
+    witness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enough_of_them_cosign_within_the_interval_whatever_the_others_do() {
+    const INTERVAL: Duration = Duration::from_secs(2);
+    let Some(database) = database::fresh("witness_others").await else { return };
+    let good = [4, 5, 6, 7].map(|number| Witness::start(number, None));
+    let mut urls = vec![hung(), "http://127.0.0.1:9".to_owned(), nonsense()];
+    urls.extend(good.iter().map(|witness| witness.url.clone()));
+    let mut policy = String::new();
+    for (number, url) in (1..).zip(&urls) {
+        policy = format!("{policy}witness w{number} {} {url}\n", Witness::key(number));
+    }
+    policy.push_str("group all 3 w1 w2 w3 w4 w5 w6 w7\nquorum all\n");
+    let ledger = open(&database, &policy).await;
+    // What one of the good ones answers cannot be kept.
+    execute(
+        &database,
+        "create function refuse() returns trigger language plpgsql as \
+         $$ begin if new.witness = 'w4' then raise 'not now'; end if; return new; end $$;
+         create trigger refuse before insert on cosignature for each row execute function refuse();",
+    )
+    .await;
+    let mut sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
+    let asking = tokio::spawn(witnesses::run(Arc::clone(&ledger), reqwest::Client::new(), INTERVAL));
+    for round in 0..3 {
+        grow(&ledger, &mut sequencer, round * 5..round * 5 + 5).await;
+        let (size, signed) = (u64::from(round) * 5 + 5, Instant::now());
+        while published_size(&ledger).await < Some(size) {
+            assert!(signed.elapsed() < INTERVAL + INTERVAL / 2, "head {size} is not witnessed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let mut conn = ledger.store().connection().await.unwrap();
+    let outside = ledger.outside(&mut conn).await.unwrap();
+    let missing: Vec<_> = outside.witnesses.iter().filter(|witness| witness.is_missing).collect();
+    assert_eq!(
+        missing.iter().map(|witness| witness.name.as_str()).collect::<Vec<_>>(),
+        ["w1", "w2", "w3", "w4"]
+    );
+    assert!(missing.iter().all(|witness| witness.size.is_none()));
+
+    // One more falls away: two are not three, and the head waits.
+    let [w4, w5, w6, w7] = good;
+    w7.stop().await;
+    grow(&ledger, &mut sequencer, 15..20).await;
+    while w5.newest() < 20 || w6.newest() < 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(INTERVAL).await;
+    assert_eq!(published_size(&ledger).await, Some(15), "two of three");
+    asking.abort();
+    for witness in [w4, w5, w6] {
+        witness.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_asks_and_another_takes_over_when_its_connection_ends() {
+    let witness = Witness::start(1, None);
+    let Some(database) = database::fresh("witness_one_asks").await else { return };
+    let (first, second) =
+        (open(&database, &only(&witness.url)).await, open(&database, &only(&witness.url)).await);
+    let mut sequencer = Sequencer::lead(Arc::clone(&first)).await.unwrap().unwrap();
+    grow(&first, &mut sequencer, 0..3).await;
+    let mut asker = Asker::lead(&first, reqwest::Client::new()).await.unwrap().unwrap();
+    assert!(Asker::lead(&second, reqwest::Client::new()).await.unwrap().is_none());
+    execute(
+        &database,
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = x'7769746e'::int \
+         and database = (select oid from pg_database where datname = current_database())",
+    )
+    .await;
+    let mut other = lead_again(&second).await;
+    assert!(asker.ask_all(PATIENCE).await.is_err(), "without the lock it asks nobody");
+    assert_eq!(witness.newest(), 0);
+    other.ask_all(PATIENCE).await.unwrap();
+    assert_eq!(witness.newest(), 3);
+    witness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,14 +420,9 @@ async fn a_head_that_enough_have_cosigned_stays_so_while_one_runs_ahead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_witness_keeps_the_log_from_signing_after_a_start() {
-    let Some(ledger) = ledger("witness_silent", "http://127.0.0.1:9").await else { return };
-    let answers = witnesses::ask_for_head(
-        &ledger,
-        &ledger.open_log(),
-        &reqwest::Client::new(),
-        0,
-        merkle::empty_root(),
-    )
-    .await;
+    let Some(database) = database::fresh("witness_silent").await else { return };
+    let ledger = open(&database, &only("http://127.0.0.1:9")).await;
+    let (log, http) = (ledger.open_log(), reqwest::Client::new());
+    let answers = witnesses::ask_for_head(&ledger, &log, &http, 0, merkle::empty_root()).await;
     assert_eq!(answers, Answers::Nobody);
 }

@@ -91,7 +91,7 @@ impl Sequencer {
         let mut session = ledger.store().session().await?;
         ledger.refresh(&mut session).await?;
         let log = ledger.open_log();
-        if !rows::try_lead(&mut session, log.id).await? {
+        if !rows::try_lead(&mut session, rows::Lead::Sequencing(log.id)).await? {
             return Ok(None);
         }
         let head = rows::head(&mut session, log.id).await?;

@@ -11,7 +11,7 @@ use store::{
     party::{Party, Place},
     record::{self, Record},
 };
-use trace::{graph::Direction, gs1::Key};
+use trace::{graph::Direction, gs1::Key, tlog::policy::Policy};
 
 use crate::service::{
     account::Member,
@@ -43,6 +43,7 @@ pub struct LotFile {
 pub async fn lot_file(
     store: &Store,
     profiles: &Profiles,
+    witnesses: &Policy,
     member: &Member,
     key: &Key,
 ) -> Result<Option<LotFile>, StoreError> {
@@ -65,7 +66,7 @@ pub async fn lot_file(
         .map(|row| (row, holders.get(&row.party_id).cloned(), places.get(&row.place_id).cloned()))
         .collect();
     let uri = lot.uri.clone();
-    Ok(Some(LotFile { story: story::of_lot(&mut conn, profiles, lot, &uri).await?, holdings }))
+    Ok(Some(LotFile { story: story::of_lot(&mut conn, profiles, witnesses, lot, &uri).await?, holdings }))
 }
 
 /// Everybody who made a record of the lot, holds it or was sent it.

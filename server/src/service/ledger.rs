@@ -54,11 +54,20 @@ pub enum LedgerError {
 /// Anchors among which each chain's newest is found.
 const ANCHORS_LOOKED_AT: i64 = 64;
 
+/// A configured witness.
+#[derive(Debug)]
+pub struct Witness {
+    pub name: String,
+    /// The newest size that it cosigned.
+    pub size: Option<u64>,
+    /// It has not cosigned what `/checkpoint` shows.
+    pub is_missing: bool,
+}
+
 /// What others than the operator have of the open log.
 #[derive(Debug)]
 pub struct Outside {
-    /// Each configured witness, and the newest size that it cosigned.
-    pub witnesses: Vec<(String, Option<u64>)>,
+    pub witnesses: Vec<Witness>,
     /// The newest head on each chain.
     pub anchors: Vec<Anchor>,
     /// What each chain's anchors cost, in gas.
@@ -323,18 +332,21 @@ impl Ledger {
 
     /// What witnesses and chains have of the open log; one that is missing stands there with nothing.
     pub async fn outside(&self, conn: &mut Connection) -> Result<Outside, LedgerError> {
-        let log_id = self.open_log().id;
+        let log = self.open_log();
+        let published = self.published(conn, &log).await?;
+        let published = published.and_then(|note| note.text.parse::<Checkpoint>().ok()).map(|head| head.size);
         let mut witnesses = Vec::new();
         for name in self.policy.witnesses().keys() {
-            let size = rows::newest_size_of(conn, log_id, name).await?;
-            witnesses.push((name.clone(), size.map(to_u64).transpose()?));
+            let size = rows::newest_size_of(conn, log.id, name).await?;
+            let size = size.map(to_u64).transpose()?;
+            witnesses.push(Witness { name: name.clone(), size, is_missing: size < published });
         }
         let spent = store::anchor::gas_spent(conn).await?;
         let gas = spent
             .into_iter()
             .map(|(chain, gas)| Ok((chain, to_u64(gas)?)))
             .collect::<Result<_, LedgerError>>()?;
-        Ok(Outside { witnesses, anchors: newest_anchors(conn, log_id).await?, gas })
+        Ok(Outside { witnesses, anchors: newest_anchors(conn, log.id).await?, gas })
     }
 
     /// A checkpoint with the cosignatures that it has.

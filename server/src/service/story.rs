@@ -10,7 +10,7 @@ use store::{
     party::{self, Party, Place, TradeItem},
     record::{self, Record},
 };
-use trace::{gs1::Key, keys::Custody};
+use trace::{gs1::Key, keys::Custody, tlog::policy::Policy};
 use uuid::Uuid;
 
 use crate::service::{
@@ -89,6 +89,8 @@ pub struct Head {
     pub size: i64,
     pub signed_at: DateTime<Utc>,
     pub witnesses: Vec<String>,
+    /// Witnesses who have not cosigned it.
+    pub missing: Vec<String>,
     /// The newest heads of this log that stand on a chain, one for each chain.
     pub anchors: Vec<store::anchor::Anchor>,
 }
@@ -140,12 +142,15 @@ pub enum Named {
 pub async fn tell(
     store: &Store,
     profiles: &Profiles,
+    witnesses: &Policy,
     master: &[u8; 32],
     key: &Key,
 ) -> Result<Answer, StoreError> {
     let mut conn = store.connection().await?;
     Ok(match find(&mut conn, master, key).await? {
-        Named::Lot(lot) => Answer::Story(Box::new(of_lot(&mut conn, profiles, *lot, &key.uri()).await?)),
+        Named::Lot(lot) => {
+            Answer::Story(Box::new(of_lot(&mut conn, profiles, witnesses, *lot, &key.uri()).await?))
+        }
         Named::Several(lots) => Answer::Several(lots),
         Named::Void(reason) => Answer::Void(reason),
         Named::NeverIssued => Answer::NeverIssued,
@@ -176,6 +181,7 @@ pub async fn find(conn: &mut Connection, master: &[u8; 32], key: &Key) -> Result
 pub async fn of_lot(
     conn: &mut Connection,
     profiles: &Profiles,
+    witnesses: &Policy,
     lot: Lot,
     uri: &str,
 ) -> Result<Story, StoreError> {
@@ -194,7 +200,7 @@ pub async fn of_lot(
     let unlogged = steps.iter().filter(|step| step.leaf.is_none() && step.kind != "derived").count();
     let unsound = steps.iter().filter(|step| step.standing.is_bad()).count();
     let head = match leaves.get(&lot.entry) {
-        Some(leaf) => head(conn, leaf.log_id).await?,
+        Some(leaf) => head(conn, witnesses, leaf.log_id).await?,
         None => None,
     };
     let verdict = match (&lot.recalled_by, missing == 0 && unlogged == 0 && unsound == 0 && !cut) {
@@ -340,23 +346,30 @@ pub async fn places(
     Ok(party::places_by_ids(conn, &ids).await?.into_iter().map(|place| (place.id, place)).collect())
 }
 
-async fn head(conn: &mut Connection, log_id: i16) -> Result<Option<Head>, StoreError> {
+async fn head(conn: &mut Connection, policy: &Policy, log_id: i16) -> Result<Option<Head>, StoreError> {
     let Some(log) = ledger::logs(conn).await?.into_iter().find(|log| log.id == log_id) else {
         return Ok(None);
     };
-    // A head that a witness has seen says more than the newest one.
-    let cosigned = ledger::newest_cosigned(conn, log_id, 1).await?.into_iter().next();
-    let checkpoint = match cosigned {
-        Some(checkpoint) => Some(checkpoint),
-        None => ledger::newest_checkpoints(conn, log_id, 1).await?.into_iter().next(),
-    };
-    let Some(checkpoint) = checkpoint else { return Ok(None) };
+    // A head that enough witnesses have seen says more than one that some have, and that more than the newest one.
+    let (names, least) = policy.deciding();
+    let quorum = ledger::Quorum { names: &names, least: least.max(1) };
+    let mut found = ledger::newest_with_quorum(conn, log_id, quorum, 1).await?;
+    if found.is_empty() {
+        found = ledger::newest_cosigned(conn, log_id, 1).await?;
+    }
+    if found.is_empty() {
+        found = ledger::newest_checkpoints(conn, log_id, 1).await?;
+    }
+    let Some(checkpoint) = found.into_iter().next() else { return Ok(None) };
     let cosignatures = ledger::cosignatures(conn, log_id, checkpoint.size).await?;
+    let witnesses: Vec<String> = cosignatures.into_iter().map(|cosignature| cosignature.witness).collect();
+    let missing = policy.witnesses().keys().filter(|name| !witnesses.contains(name));
     Ok(Some(Head {
         origin: log.origin,
         size: checkpoint.size,
         signed_at: checkpoint.signed_at,
-        witnesses: cosignatures.into_iter().map(|cosignature| cosignature.witness).collect(),
+        missing: missing.cloned().collect(),
+        witnesses,
         anchors: super::ledger::newest_anchors(conn, log_id).await?,
     }))
 }

@@ -52,7 +52,7 @@ async fn log_gauges(state: &AppState) -> Result<String, LedgerError> {
     let witnesses = outside
         .witnesses
         .iter()
-        .map(|(name, has)| (format!("witness=\"{name}\""), behind(has.unwrap_or_default())));
+        .map(|witness| (format!("witness=\"{}\"", witness.name), behind(witness.size.unwrap_or_default())));
     gauges.push_str(&metrics::gauge("suyuan_witness_behind_entries", witnesses));
     let chains = outside.anchors.iter().map(|anchor| {
         (format!("chain=\"{}\"", anchor.chain), behind(u64::try_from(anchor.size).unwrap_or_default()))

@@ -117,7 +117,10 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
     let witnessed = witnessed.map(|(checkpoint, _)| to_u64(checkpoint.size)).transpose()?;
     let reasons = ledger.not_ready().await?;
     let outside = ledger.outside(&mut conn).await?;
-    let seen_by = outside.witnesses.iter().map(|(name, size)| json!({"name": name, "size": size}));
+    let seen_by = outside
+        .witnesses
+        .iter()
+        .map(|witness| json!({"name": witness.name, "size": witness.size, "missing": witness.is_missing}));
     let anchors = outside.anchors.iter().map(|anchor| {
         json!({
             "chain": anchor.chain, "chain_id": anchor.chain_id, "contract": anchor.contract, "size": anchor.size,
@@ -140,6 +143,7 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
         "signed_at": signed_at.to_rfc3339(),
         "witnessed_size": witnessed,
         "witnesses": seen_by.collect::<Vec<_>>(),
+        "witnesses_needed": ledger.policy().deciding().1,
         "anchors": anchors.collect::<Vec<_>>(),
         "logs": logs.collect::<Vec<_>>(),
         "not_ready": reasons,

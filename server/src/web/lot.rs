@@ -45,7 +45,7 @@ async fn lot(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, WebError> {
     let key = key_of_path(&lot_path(&path.0, &path.1)).ok_or(WebError::NotFound)?;
-    let file = inspection::lot_file(&state.store, &state.profiles, &member, &key)
+    let file = inspection::lot_file(&state.store, &state.profiles, state.ledger.policy(), &member, &key)
         .await?
         .ok_or(WebError::NotFound)?;
     let f = Frame::new(&request, Some(member.0.clone()));

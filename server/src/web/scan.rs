@@ -177,6 +177,7 @@ pub struct ProofView {
     pub size: String,
     pub at: String,
     pub witnesses: Vec<String>,
+    pub missing: Vec<String>,
     pub anchors: Vec<String>,
     pub bundle: String,
 }
@@ -185,7 +186,10 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
     let member = caller::member(&request).await?;
     let key = key_of_path(request.path());
     let answer = match &key {
-        Some(key) => story::tell(&state.store, &state.profiles, &state.serial_master, key).await?,
+        Some(key) => {
+            story::tell(&state.store, &state.profiles, state.ledger.policy(), &state.serial_master, key)
+                .await?
+        }
         None => Answer::NeverIssued,
     };
     let (key, told) = match (key, answer) {
@@ -295,6 +299,7 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
             size: head.size.to_string(),
             at: w.moment(head.signed_at, None),
             witnesses: head.witnesses.clone(),
+            missing: head.missing.clone(),
             anchors: head.anchors.iter().map(|anchor| anchored(w, anchor)).collect(),
             bundle: format!("/proof/lot/01/{}/10/{}", lot.gtin, lot.number),
         }),

@@ -16,8 +16,23 @@ use crate::{
     schema::{checkpoint, cosignature, entry, head, log, pending, tile},
 };
 
-/// First half of the advisory lock's key; the second is the log's id. `SUYU` in ASCII.
-const LEADER_LOCK: i32 = 0x5355_5955;
+/// What one process at a time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lead {
+    /// Of the log with this id.
+    Sequencing(i16),
+    Witnesses,
+}
+
+impl Lead {
+    /// The two halves of the advisory lock's key. `SUYU` and `witn` in ASCII.
+    fn lock(self) -> (i32, i32) {
+        match self {
+            Self::Sequencing(log_id) => (0x5355_5955, i32::from(log_id)),
+            Self::Witnesses => (0x7769_746e, 0),
+        }
+    }
+}
 
 /// The constraint by which an entry stands once in the ledger.
 pub const ENTRY_ONCE: &str = "entry_hash";
@@ -150,11 +165,12 @@ pub async fn logs(conn: &mut Connection) -> Result<Vec<Log>, StoreError> {
     Ok(log::table.order(log::id).select(Log::as_select()).load(conn).await?)
 }
 
-/// Tries to become the log's leader for as long as this connection lives; never waits.
-pub async fn try_lead(conn: &mut Connection, log_id: i16) -> Result<bool, StoreError> {
+/// Tries to become the one who does it for as long as this connection lives; never waits.
+pub async fn try_lead(conn: &mut Connection, what: Lead) -> Result<bool, StoreError> {
+    let (first, second) = what.lock();
     let row: Locked = diesel::sql_query("select pg_try_advisory_lock($1, $2) as locked")
-        .bind::<diesel::sql_types::Integer, _>(LEADER_LOCK)
-        .bind::<diesel::sql_types::Integer, _>(i32::from(log_id))
+        .bind::<diesel::sql_types::Integer, _>(first)
+        .bind::<diesel::sql_types::Integer, _>(second)
         .get_result(conn)
         .await?;
     Ok(row.locked)
