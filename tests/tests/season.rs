@@ -212,6 +212,7 @@ fn missing_readings(stack: &Stack, acknowledged: &[u32]) -> Vec<u32> {
 async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     let mut house = House::open().await;
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
+    the_page_checks_the_proof_as_the_auditor_does(&house).await;
     an_unknown_code_was_never_issued(&house).await;
     readings_are_evidence(&house).await;
     the_log_can_be_mirrored(&house).await;
@@ -235,6 +236,100 @@ async fn codes_decode_and_pages_tell_the_story_without_script(house: &House) {
         }
         a_browser_shows_the_story(house, &pack);
     }
+}
+
+/// Presses the page's own check button in both languages, and lets the same script and the auditor read the same files.
+async fn the_page_checks_the_proof_as_the_auditor_does(house: &House) {
+    let trust = house.stack.write_trust().unwrap();
+    let served = house.get("/trust.txt").await.text().await.unwrap();
+    for bundle in house.bundles().await {
+        let audited = audited_layers(&house.auditor(&[&bundle]));
+        for trust in [std::fs::read_to_string(&trust).unwrap(), served.clone()] {
+            assert_eq!(scripted_layers(&bundle, &trust), Some(audited.clone()).filter(|_| has_node()));
+        }
+    }
+    let lot = &house.report.commodities[0].lot_path;
+    for (language, word) in [("zh-CN", "有效"), ("en", "Valid")] {
+        let Some(told) = press(house, lot, language) else { return };
+        assert_eq!(told["verdict"], "valid", "{told}");
+        assert!(told["text"].as_str().unwrap().contains(word), "{told}");
+        let layers = told["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 8, "{told}");
+        assert!(layers.iter().any(|layer| layer.as_str().unwrap().starts_with("chain unchecked")), "{told}");
+    }
+}
+
+fn has_node() -> bool {
+    let has = Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has {
+        println!("SKIPPED: no node: the scan page's script was not run");
+    }
+    has
+}
+
+/// `log good 1` of each line `ok         log (1): …`.
+fn audited_layers(output: &Output) -> Vec<String> {
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let layer = |line: &str| {
+        let (mark, rest) = line.split_once(' ')?;
+        let outcome = match mark {
+            "ok" => "good",
+            "BAD" => "bad",
+            "unchecked" => "unchecked",
+            _ => return None,
+        };
+        let (name, rest) = rest.trim_start().split_once(" (")?;
+        let name = match name {
+            "signatures" => "signature",
+            "freshness" => "seen",
+            name => name,
+        };
+        Some(format!("{name} {outcome} {}", rest.split_once(')')?.0))
+    };
+    let mut layers: Vec<String> = printed.lines().filter_map(layer).collect();
+    layers.dedup();
+    assert!(layers.len() >= 7, "{printed}");
+    layers
+}
+
+/// The same of the script, run by node; `None` where there is none.
+fn scripted_layers(bundle: &Path, trust: &str) -> Option<Vec<String>> {
+    if !has_node() {
+        return None;
+    }
+    let script = r#"
+        import fs from "node:fs";
+        const [root, bundle, trust] = process.argv.slice(1);
+        const { verify } = await import(`${root}/static/verify/verify.js`);
+        const { layers } = await verify(new Uint8Array(fs.readFileSync(bundle)), trust);
+        for (const { layer, outcome, count } of layers) console.log(layer, outcome, count);
+    "#;
+    let output = Command::new("node")
+        .args(["--input-type=module", "--eval", script])
+        .args([&root(), bundle])
+        .arg(trust)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())
+}
+
+/// What the check shows in Chromium; `None` where there is no Chromium or no node.
+fn press(house: &House, path: &str, language: &str) -> Option<serde_json::Value> {
+    let has_chromium = Command::new("chromium").arg("--version").output().is_ok();
+    if !has_chromium {
+        println!("SKIPPED: chromium is not installed, no check was pressed");
+    }
+    if !has_chromium || !has_node() {
+        return None;
+    }
+    let output = Command::new("node")
+        .arg(root().join("tests/press.mjs"))
+        .args([&format!("{}{path}", house.stack.base_url()), language])
+        .arg(house.data.join(format!("chromium-{language}")))
+        .output()
+        .unwrap();
+    Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output))))
 }
 
 async fn a_code_decodes(house: &House, path: &str) {
@@ -263,7 +358,12 @@ async fn a_page_tells_the_story(house: &House, path: &str) {
     let until = Instant::now() + STORY_PATIENCE;
     loop {
         let text = request().send().await.unwrap().text().await.unwrap();
-        assert!(!text.contains("<script"), "the story needs no script");
+        let scripts = text.matches("<script").count();
+        assert_eq!(
+            text.matches("<script type=\"module\" src=\"/static/").count(),
+            scripts,
+            "no script in the page"
+        );
         if text.contains("记录完整") {
             return;
         }

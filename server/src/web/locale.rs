@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use actix_web::{HttpRequest, http::header};
 use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, Timelike as _, Utc};
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
+use fluent_syntax::ast::Entry;
 use trace::keys::Custody;
 use unic_langid::LanguageIdentifier;
 
@@ -73,7 +74,57 @@ fn thousandths(quality: &str) -> u32 {
 
 /// Every message of every language, read once at start.
 pub struct Locales {
-    bundles: [Arc<FluentBundle<FluentResource>>; 2],
+    messages: [Arc<Messages>; 2],
+}
+
+/// The messages of one language.
+struct Messages {
+    bundle: FluentBundle<FluentResource>,
+    /// In the order of the files.
+    keys: Vec<String>,
+}
+
+impl Messages {
+    fn new(language: Language) -> Self {
+        let tag: LanguageIdentifier = language.tag().parse().unwrap_or_default();
+        let mut bundle = FluentBundle::new_concurrent(vec![tag]);
+        // Isolation marks are for mixed directions; every language of ours runs left to right.
+        bundle.set_use_isolating(false);
+        Self { bundle, keys: Vec::new() }
+    }
+
+    /// Reads `{dir}/{tag}/*.ftl`.
+    fn read(dir: &Path, language: Language) -> Result<Self, LocaleError> {
+        let mut messages = Self::new(language);
+        let mut files: Vec<_> = std::fs::read_dir(dir.join(language.tag()))?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "ftl"))
+            .collect();
+        files.sort();
+        for path in files {
+            messages.add(&path)?;
+        }
+        Ok(messages)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), LocaleError> {
+        let file = path.display().to_string();
+        let resource = FluentResource::try_new(std::fs::read_to_string(path)?).map_err(|(_, errors)| {
+            LocaleError::Syntax {
+                file: file.clone(),
+                what: errors.first().map(ToString::to_string).unwrap_or_default(),
+            }
+        })?;
+        self.keys.extend(resource.entries().filter_map(|entry| match entry {
+            Entry::Message(message) => Some(message.id.name.to_owned()),
+            _ => None,
+        }));
+        self.bundle.add_resource(resource).map_err(|errors| LocaleError::Twice {
+            file,
+            what: errors.first().map(ToString::to_string).unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,51 +140,25 @@ pub enum LocaleError {
 impl Locales {
     /// Reads `{dir}/{tag}/*.ftl` of each language.
     pub fn read(dir: &Path) -> Result<Self, LocaleError> {
-        Ok(Self { bundles: [Arc::new(bundle(dir, Language::ZhCn)?), Arc::new(bundle(dir, Language::En)?)] })
+        let read = |language| Messages::read(dir, language).map(Arc::new);
+        Ok(Self { messages: [read(Language::ZhCn)?, read(Language::En)?] })
     }
 
     pub fn words(&self, language: Language) -> Words {
-        let [chinese, english] = &self.bundles;
-        let bundle = match language {
+        let [chinese, english] = &self.messages;
+        let messages = match language {
             Language::ZhCn => chinese,
             Language::En => english,
         };
-        Words { language, bundle: Arc::clone(bundle) }
+        Words { language, messages: Arc::clone(messages) }
     }
-}
-
-fn bundle(dir: &Path, language: Language) -> Result<FluentBundle<FluentResource>, LocaleError> {
-    let tag: LanguageIdentifier = language.tag().parse().unwrap_or_default();
-    let mut bundle = FluentBundle::new_concurrent(vec![tag]);
-    // Isolation marks are for mixed directions; every language of ours runs left to right.
-    bundle.set_use_isolating(false);
-    let mut files: Vec<_> = std::fs::read_dir(dir.join(language.tag()))?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "ftl"))
-        .collect();
-    files.sort();
-    for path in files {
-        let file = path.display().to_string();
-        let resource = FluentResource::try_new(std::fs::read_to_string(&path)?).map_err(|(_, errors)| {
-            LocaleError::Syntax {
-                file: file.clone(),
-                what: errors.first().map(ToString::to_string).unwrap_or_default(),
-            }
-        })?;
-        bundle.add_resource(resource).map_err(|errors| LocaleError::Twice {
-            file,
-            what: errors.first().map(ToString::to_string).unwrap_or_default(),
-        })?;
-    }
-    Ok(bundle)
 }
 
 /// One language's messages: what templates speak with.
 #[derive(Clone)]
 pub struct Words {
     language: Language,
-    bundle: Arc<FluentBundle<FluentResource>>,
+    messages: Arc<Messages>,
 }
 
 impl Words {
@@ -149,7 +174,7 @@ impl Words {
             .unwrap_or(Language::ZhCn);
         match request.app_data::<actix_web::web::Data<AppState>>() {
             Some(state) => state.locales.words(language),
-            None => Self { language, bundle: Arc::new(FluentBundle::new_concurrent(Vec::new())) },
+            None => Self { language, messages: Arc::new(Messages::new(language)) },
         }
     }
 
@@ -167,7 +192,12 @@ impl Words {
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.bundle.has_message(key)
+        self.messages.bundle.has_message(key)
+    }
+
+    /// The keys of every message.
+    pub fn keys(&self) -> &[String] {
+        &self.messages.keys
     }
 
     /// A message without arguments; the key itself where the message is missing, so that a gap is seen and not silent.
@@ -203,11 +233,11 @@ impl Words {
     }
 
     fn format(&self, key: &str, args: Option<&FluentArgs<'_>>) -> String {
-        let Some(pattern) = self.bundle.get_message(key).and_then(|message| message.value()) else {
+        let Some(pattern) = self.messages.bundle.get_message(key).and_then(|message| message.value()) else {
             return key.to_owned();
         };
         let mut errors = Vec::new();
-        self.bundle.format_pattern(pattern, args, &mut errors).into_owned()
+        self.messages.bundle.format_pattern(pattern, args, &mut errors).into_owned()
     }
 
     /// 2026年11月20日 / 20 November 2026.

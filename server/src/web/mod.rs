@@ -4,6 +4,7 @@ pub mod account;
 pub mod alerts;
 pub mod caller;
 pub mod chart;
+pub mod check;
 pub mod codes;
 pub mod day;
 pub mod error;
@@ -66,6 +67,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(packs::routes);
     routes.configure(label::routes);
     routes.configure(scan::routes);
+    routes.configure(check::routes);
     routes.configure(events::routes);
     routes.configure(trace::routes);
     routes.configure(alerts::routes);

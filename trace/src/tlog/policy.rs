@@ -14,6 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     str::FromStr,
 };
 
@@ -237,6 +238,31 @@ impl Policy {
 
     fn claim(&self, name: &str) -> Result<(), &'static str> {
         if name == "none" || self.knows(name) { Err("the name is taken") } else { Ok(()) }
+    }
+}
+
+/// The trust file that says the same, but where witnesses are asked: a reader asks nobody.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.logs.iter().try_for_each(|log| writeln!(f, "log {}", log.key))?;
+        self.witnesses
+            .iter()
+            .try_for_each(|(name, witness)| writeln!(f, "witness {name} {}", witness.key))?;
+        let is_member = |name: &String| self.groups.values().any(|group| group.members.contains(name));
+        let outermost = self.groups.keys().filter(|name| !is_member(name));
+        outermost.into_iter().try_for_each(|name| self.write_group(f, name))?;
+        writeln!(f, "quorum {}", self.quorum.as_deref().unwrap_or("none"))?;
+        self.registrars.iter().try_for_each(|kid| writeln!(f, "registrar {kid}"))?;
+        self.chains.iter().try_for_each(|chain| writeln!(f, "chain {} {}", chain.id, chain.contract))
+    }
+}
+
+impl Policy {
+    /// After its members: a group names only what stands above it.
+    fn write_group(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        let Some(Group { threshold, members }) = self.groups.get(name) else { return Ok(()) };
+        members.iter().try_for_each(|member| self.write_group(f, member))?;
+        writeln!(f, "group {name} {threshold} {}", members.join(" "))
     }
 }
 

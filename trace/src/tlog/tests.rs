@@ -150,6 +150,7 @@ fn a_quorum_is_met_at_the_second_in_which_the_last_needed_witness_signed() {
         assert_eq!(policy.witnessed(&note).unwrap().enough_at, at, "{rule}");
         let (names, least) = policy.deciding();
         assert_eq!((names.concat().as_str(), least), (deciding, fewest), "{rule}");
+        assert_eq!(policy.to_string().parse(), Ok(policy), "{rule}");
     }
 }
 
