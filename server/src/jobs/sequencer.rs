@@ -94,6 +94,11 @@ impl Sequencer {
         if !rows::try_lead(&mut session, rows::Lead::Sequencing(log.id)).await? {
             return Ok(None);
         }
+        // Who held the lock until now may have sealed the log with its last commit.
+        ledger.refresh(&mut session).await?;
+        if ledger.open_log().id != log.id {
+            return Ok(None);
+        }
         let head = rows::head(&mut session, log.id).await?;
         let size = to_u64(head.size)?;
         let edge = ledger.tree().edge(&mut session, log.id, size).await?;
