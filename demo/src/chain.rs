@@ -71,7 +71,7 @@ pub async fn start(
     files: &Files<'_>,
     port: u16,
     configured: Option<&str>,
-    origin: &str,
+    origins: &[String],
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<DevChain, DevChainError> {
     let (rpc_url, node) = match configured {
@@ -83,9 +83,9 @@ pub async fn start(
     chain.chain_id = chain.answers(&rpc, files.log).await?;
     // anvil would name a price although it takes none.
     let gas_price = if chain.node.is_some() { 0 } else { gas_price(&rpc).await? };
-    chain.contract = match contract_on(&rpc, chain.chain_id, files.chains, origin).await {
+    chain.contract = match contract_on(&rpc, chain.chain_id, files.chains).await {
         Some(contract) => contract,
-        None => found(&rpc, (chain.chain_id, gas_price), files, origin, say).await?,
+        None => found(&rpc, (chain.chain_id, gas_price), files, origins, say).await?,
     };
     let text = format!(
         "[[chain]]\nname = \"dev\"\nrpc_url = \"{}\"\nchain_id = {}\ncontract = \"{:#x}\"\nkey_file = \"{}\"\ngas_price_wei = {gas_price}\nfinality_blocks = {FINALITY_BLOCKS}\n",
@@ -164,20 +164,19 @@ fn ensure_anvil(contracts: &Path, say: &mut (dyn FnMut(&str) + Send)) -> Result<
 }
 
 /// The contract of the last run, if the chain still has it.
-async fn contract_on(rpc: &Rpc, chain_id: u64, chains: &Path, origin: &str) -> Option<Address> {
+async fn contract_on(rpc: &Rpc, chain_id: u64, chains: &Path) -> Option<Address> {
     let text = fs::read_to_string(chains).ok()?;
     let contract = text.lines().find_map(|line| line.strip_prefix("contract = "))?;
     let contract: Address = contract.trim_matches('"').parse().ok()?;
-    let evm = Evm::connect(rpc.clone(), chain_id, contract).await.ok()?;
-    evm.find(origin, None).await.ok().map(|_| contract)
+    Evm::connect(rpc.clone(), chain_id, contract).await.ok().map(|_| contract)
 }
 
-/// Deploys, and registers the log with the publishing account as its administrator.
+/// Deploys, and registers the logs with the publishing account as their administrator.
 async fn found(
     rpc: &Rpc,
     (chain_id, price): (u64, u128),
     files: &Files<'_>,
-    origin: &str,
+    origins: &[String],
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Address, DevChainError> {
     let (owner, regulator) = (account(files.key)?, account(files.regulator_key)?);
@@ -188,7 +187,9 @@ async fn found(
         |source| DevChainError::Deploy { url: rpc.url().to_owned(), account: owner.address(), source };
     let (contract, _) = deployed.map_err(failed)?;
     let evm = Evm::connect(rpc.clone(), chain_id, contract).await?;
-    evm.register(&owner, price, origin, owner.address()).await?;
+    for origin in origins {
+        evm.register(&owner, price, origin, owner.address()).await?;
+    }
     Ok(contract)
 }
 

@@ -162,8 +162,14 @@ impl Stack {
         self.options.mqtt_url.clone().unwrap_or_else(own)
     }
 
+    /// The log of the year in which the demo was first started.
     pub fn origin(&self) -> String {
-        format!("localhost/{LEDGER}/{}", self.year)
+        origin(self.year)
+    }
+
+    /// The one that follows it once it is announced: everybody is ready for it.
+    pub fn next_origin(&self) -> String {
+        origin(self.year + 1)
     }
 
     pub const fn operator_login(&self) -> &'static str {
@@ -185,6 +191,17 @@ impl Stack {
 
     pub fn log_vkey(&self) -> Result<String, StackError> {
         self.suyuan(&["keys", "vkey", &self.file("log.key").display().to_string()], &[])
+    }
+
+    pub fn next_log_vkey(&self) -> Result<String, StackError> {
+        self.suyuan(&["keys", "vkey", &self.file("next-log.key").display().to_string()], &[])
+    }
+
+    /// Seals the log and opens the next one, as on New Year's Eve.
+    pub fn end_the_year(&self) -> Result<String, StackError> {
+        let now = chrono::Utc::now().to_rfc3339();
+        let arguments = ["log", "announce", "--vkey", &self.next_log_vkey()?, "--opens-at", &now];
+        self.suyuan(&arguments, &self.server_environment())
     }
 
     pub fn witness_vkey(&self) -> Result<String, StackError> {
@@ -236,9 +253,14 @@ impl Stack {
 
     /// Each key is made once; a second run finds it.
     fn make_keys(&mut self) -> Result<(), StackError> {
-        let log = self.file("log.key");
-        if !log.exists() {
-            self.suyuan(&["keys", "log", "--origin", &self.origin(), &log.display().to_string()], &[])?;
+        let (log, next) = (self.file("log.key"), self.file("next-log.key"));
+        if log.exists() {
+            self.year = year_of(&self.log_vkey()?).unwrap_or(self.year);
+        }
+        for (file, origin) in [(log, self.origin()), (next, self.next_origin())] {
+            if !file.exists() {
+                self.suyuan(&["keys", "log", "--origin", &origin, &file.display().to_string()], &[])?;
+            }
         }
         let seeds = ["registrar", "derivation", "kek", "serial", "gateway", "chain", "chain-regulator"];
         for name in seeds.map(|name| format!("{name}.key")) {
@@ -253,9 +275,9 @@ impl Stack {
             self.program("suyuan-auditor", &["keygen", "--name", "regulator.example/witness", &file], &[])?;
             // Once, with the key: a witness whose state was lost does not start.
             let state = self.file("witness").display().to_string();
-            let (log, init) =
-                (self.log_vkey()?, ["witness", "--key", &file, "--state", &state, "--init", "--log"]);
-            self.program("suyuan-auditor", &[&init[..], &[&log]].concat(), &[])?;
+            let (log, next) = (self.log_vkey()?, self.next_log_vkey()?);
+            let init = ["witness", "--key", &file, "--state", &state, "--init"];
+            self.program("suyuan-auditor", &[&init[..], &["--log", &log, "--log", &next]].concat(), &[])?;
         }
         let password = self.file("operator.password");
         if !password.exists() {
@@ -286,7 +308,7 @@ impl Stack {
             ("SUYUAN_PUBLIC_BASE_URL", self.public_url()),
             ("SUYUAN_LEDGER", LEDGER.to_owned()),
             ("SUYUAN_LOG_HOST", "localhost".to_owned()),
-            ("SUYUAN_LOG_KEY_FILE", file("log.key")),
+            ("SUYUAN_LOG_KEY_FILE", format!("{},{}", file("log.key"), file("next-log.key"))),
             ("SUYUAN_REGISTRAR_KEY_FILE", file("registrar.key")),
             ("SUYUAN_DERIVATION_KEY_FILE", file("derivation.key")),
             ("SUYUAN_KEK_FILE", file("kek.key")),
@@ -322,7 +344,8 @@ impl Stack {
             chains: &self.file("chains.toml"),
         };
         let configured = self.options.chain_rpc_url.as_deref();
-        let chain = chain::start(&files, self.options.chain_port, configured, &self.origin(), say).await?;
+        let origins = [self.origin(), self.next_origin()];
+        let chain = chain::start(&files, self.options.chain_port, configured, &origins, say).await?;
         self.chain = Some(chain);
         Ok(())
     }
@@ -351,7 +374,7 @@ impl Stack {
             .arg(self.file("witness.key"))
             .arg("--state")
             .arg(self.file("witness"))
-            .args(["--log", &self.log_vkey()?]);
+            .args(["--log", &self.log_vkey()?, "--log", &self.next_log_vkey()?]);
         let log = self.file("witness.log");
         let running = Running::start("witness", &mut command, &log).map_err(|error| io_error(&log, error))?;
         self.witness = Some(running);
@@ -475,6 +498,15 @@ impl Stack {
         }
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
+}
+
+fn origin(year: i32) -> String {
+    format!("localhost/{LEDGER}/{year}")
+}
+
+fn year_of(vkey: &str) -> Option<i32> {
+    let (origin, _) = vkey.split_once('+')?;
+    origin.rsplit('/').next()?.parse().ok()
 }
 
 async fn wait_for_port(name: &'static str, port: u16, log: &Path) -> Result<(), StackError> {

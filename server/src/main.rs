@@ -1,6 +1,7 @@
-//! `suyuan`: serve, migrate, config, fsck, and the operator's first sign-in.
+//! `suyuan`: serve, migrate, config, fsck, keys, logs, chains, and the operator's first sign-in.
 
 mod fsck_command;
+mod ledger_command;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -37,6 +38,12 @@ enum Command {
     /// Make and show the ledger's key files (each new, one line, mode 0600)
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The ledger's logs: one a year
+    #[command(subcommand)]
+    Log(ledger_command::LogCommand),
+    /// The contract on a chain
+    #[command(subcommand)]
+    Chain(ledger_command::ChainCommand),
     /// The operator: the one party that registers the others
     #[command(subcommand)]
     Operator(Operator),
@@ -138,6 +145,8 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Config(config) => write!(out, "{}", config.masked())?,
         // Taken care of before the runtime starts.
         Command::Fsck(_) => {}
+        Command::Log(command) => writeln!(out, "{}", runtime.block_on(command.run())?)?,
+        Command::Chain(command) => writeln!(out, "{}", runtime.block_on(command.run())?)?,
         Command::Keys(command) => writeln!(out, "{}", keys(&command, &runtime)?)?,
         Command::Operator(Operator::Init { config, slug, name, pgln, login, password_file }) => {
             let password = server::service::keys::read_secret(&password_file)?;

@@ -27,6 +27,12 @@ impl Origin {
         &self.ledger
     }
 
+    /// The year whose statements the log takes, of acceptance and not of what they tell.
+    pub fn year(&self) -> i32 {
+        // `FromStr` lets nothing in that has no four digits here.
+        self.shard.get(..4).and_then(|year| year.parse().ok()).unwrap_or_default()
+    }
+
     /// Whether both are logs of one ledger.
     pub fn is_beside(&self, other: &Self) -> bool {
         self.host == other.host && self.ledger == other.ledger
@@ -67,6 +73,7 @@ mod tests {
         for text in ["log.example/demo/2026", "log.example:80/x/demo/2026.13"] {
             let origin: Origin = text.parse().unwrap();
             assert_eq!((origin.ledger(), origin.to_string().as_str()), ("demo", text));
+            assert_eq!(origin.year(), 2026);
         }
         for bad in [
             "",
