@@ -1,8 +1,8 @@
 drop table regulator_look;
 drop table api_token;
 drop table session;
-drop table account;
 drop table key;
+drop table account;
 drop table device;
 drop table trade_item;
 drop table place;

@@ -74,20 +74,6 @@ create table device (
 );
 create index device_place on device (place_id);
 
-create table key (
-    kid bytea primary key check (octet_length(kid) = 32),
-    party_id bigint not null references party,
-    device_id bigint references device,
-    role text not null check (role in ('record', 'pack', 'log', 'registrar', 'derivation')),
-    custody text not null check (custody in ('platform', 'browser', 'device', 'hsm')),
-    state text not null check (state in ('good', 'rotated', 'revoked')),
-    since timestamptz not null,
-    public bytea not null check (octet_length(public) = 32),
-    sealed bytea,                      -- platform custody only
-    enrolled_by bytea                  -- entry of the enrol statement
-);
-create index key_party on key (party_id, role);
-
 create table account (
     id uuid primary key,
     party_id bigint not null references party,
@@ -99,6 +85,23 @@ create table account (
     created_at timestamptz not null default now(),
     disabled_at timestamptz
 );
+
+create table key (
+    kid bytea primary key check (octet_length(kid) = 32),
+    party_id bigint not null references party,
+    device_id bigint references device,
+    role text not null check (role in ('record', 'pack', 'log', 'registrar', 'derivation')),
+    custody text not null check (custody in ('platform', 'browser', 'device', 'hsm')),
+    state text not null check (state in ('good', 'rotated', 'revoked')),
+    since timestamptz not null,
+    public bytea not null check (octet_length(public) = 32),
+    sealed bytea,                      -- platform custody only
+    enrolled_by bytea,                 -- entry of the enrol statement
+    account_id uuid references account, -- whose own browser holds it
+    check ((custody = 'browser') = (account_id is not null))
+);
+create index key_party on key (party_id, role);
+create index key_account on key (account_id) where account_id is not null;
 
 create table session (
     token_hash bytea primary key,

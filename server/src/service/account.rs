@@ -164,6 +164,25 @@ impl Accounts {
         Ok(token)
     }
 
+    /// That whoever holds the session also knows the password: asked again before what outlives the session.
+    pub async fn confirm(&self, account_id: Uuid, password: &str) -> Result<(), AccountError> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(AccountError::Wrong);
+        }
+        let mut conn = self.store.connection().await?;
+        let account = account::by_id(&mut conn, account_id).await?.ok_or(AccountError::Wrong)?;
+        // The connection is not held while the hash is computed.
+        drop(conn);
+        let login = <[u8; 32]>::try_from(account.login_hash.as_slice());
+        let login = login.map_err(|_| StoreError::Corrupt("a login's hash"))?;
+        self.attempts.count(login)?;
+        if !self.passwords.verify(password, account.password_hash).await? {
+            return Err(AccountError::Wrong);
+        }
+        self.attempts.forget(&login);
+        Ok(())
+    }
+
     pub async fn member(&self, token: &str, now: DateTime<Utc>) -> Result<Option<Member>, AccountError> {
         let mut conn = self.store.connection().await?;
         let found = account::of_session(&mut conn, sha256(token.as_bytes()).as_bytes(), now).await?;

@@ -5,6 +5,7 @@
 
 mod epoch;
 mod facts;
+mod own;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use serde_json::{Value as Json, json};
@@ -24,12 +25,14 @@ use trace::{
 };
 use uuid::Uuid;
 
+pub use self::own::OwnSignature;
+
 use self::facts::Facts;
 use super::{
     codes,
     effects::{self, Cause, Consequence, EffectError},
     keys::{DataKey, Keys, KeysError},
-    records::{NewRecord, newest_seen},
+    records::{Hand, NewRecord, newest_seen},
 };
 
 /// China Standard Time: what a form's times mean that name no zone, and how the server's own records are written.
@@ -86,7 +89,7 @@ pub struct Capture<'a> {
     pub serial_master: &'a [u8; 32],
 }
 
-/// Who takes which step, under which idempotency key.
+/// Who takes which step, under which idempotency key, and whether they signed it themselves.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub party: &'a Party,
@@ -97,6 +100,15 @@ pub struct Request<'a> {
     pub jti: Uuid,
     /// The packs whose readings stand in what was submitted.
     pub evidence: &'a [Evidence],
+    /// Else the platform signs on the party's behalf.
+    pub own: Option<&'a OwnSignature>,
+}
+
+impl Request<'_> {
+    /// Who typed for whom.
+    fn act(&self) -> Option<Json> {
+        self.account.map(|account| json!({"account": account}))
+    }
 }
 
 /// A pack that a figure was taken from.
@@ -140,27 +152,42 @@ impl Capture<'_> {
         built: &Built,
         now: DateTime<Utc>,
     ) -> Result<Hash, CaptureError> {
-        let Request { party, profile, step, jti, account, evidence } = request;
-        let signer = self.keys.signer_of(conn, party.id).await?;
+        let Request { party, profile, step, jti, evidence, own, .. } = request;
+        let refs = refs(request, &built.effect, facts);
+        let signer = match own {
+            None => Some(self.keys.signer_of(conn, party.id).await?),
+            Some(own) => {
+                self.check_signature(conn, request, own, &refs, now).await?;
+                None
+            }
+        };
+        let hand = match (&signer, own) {
+            (Some(signer), _) => Hand::Held(&signer.secret),
+            (None, Some(own)) => Hand::Own(own),
+            (None, None) => return Err(KeysError::NoKey.into()),
+        };
         let place = facts.place(&built.effect).ok_or_else(|| Refusal::new("place", "no-place"))?;
         let (person, data_key) = self.person_of(conn, party, facts).await?;
         let body = build::event_body(built.event.clone());
         let stated = NewRecord {
-            seen: newest_seen(conn).await?,
-            refs: answered(&built.effect, facts)
-                .into_iter()
-                .chain(evidence.iter().map(|pack| Ref { rel: Rel::Evidence, leaf: pack.entry }))
-                .collect(),
-            act: account.map(|account| json!({"account": account})),
+            seen: match own {
+                None => newest_seen(conn).await?,
+                Some(own) => own.record.claims().seen.clone(),
+            },
+            refs,
+            act: request.act(),
             conceal: &built.conceal,
             decoys: built.decoys,
             person: Some((person, &data_key)),
             step: Some(step.id.clone()),
             grade: grade(step, values, evidence, &built.event),
             place_id: Some(place.id),
-            ..NewRecord::new(party, &signer.secret, jti, profile.reference(), body, now)
+            ..NewRecord::new(party, hand, jti, profile.reference(), body, now)
         };
-        let written = stated.write(conn, self.keys).await?;
+        let written = stated.write(conn, self.keys).await.map_err(|error| match error {
+            KeysError::OtherWords => Refusal::new("signed", "signature-other").into(),
+            error => CaptureError::Keys(error),
+        })?;
         let entry = written.entry.as_bytes();
         let cause = Cause { entry, party, place, profile: profile.id(), time: written.time };
         match (effects::apply(conn, &cause, &built.effect).await?, &facts.context.codes) {
@@ -200,6 +227,12 @@ fn receipt_of(earlier: &record::Record, party: &Party) -> Result<Receipt, Captur
         return Err(CaptureError::JtiUsed);
     }
     Ok(Receipt { jti: earlier.jti, entry, fresh: false, warnings: Vec::new() })
+}
+
+/// What a step's record refers to.
+fn refs(request: Request<'_>, effect: &Effect, facts: &Facts) -> Vec<Ref> {
+    let evidence = request.evidence.iter().map(|pack| Ref { rel: Rel::Evidence, leaf: pack.entry });
+    answered(effect, facts).into_iter().chain(evidence).collect()
 }
 
 /// A hand-over is two records: receiving (or refusing) points at the shipping.

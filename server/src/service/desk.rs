@@ -16,6 +16,7 @@ use store::{
 };
 use trace::{
     hash::Hash,
+    keys::Custody,
     profile::{Field, Kind, Profile, Step},
 };
 
@@ -157,6 +158,7 @@ pub struct Receipt {
     pub lots: Vec<Lot>,
     pub leaf: Option<story::Leaf>,
     pub standing: Standing,
+    pub custody: Custody,
 }
 
 pub async fn receipt(store: &Store, author: &Party, jti: uuid::Uuid) -> Result<Option<Receipt>, StoreError> {
@@ -171,7 +173,10 @@ pub async fn receipt(store: &Store, author: &Party, jti: uuid::Uuid) -> Result<O
     let leaf = store::ledger::locate(&mut conn, &record.entry).await?;
     let leaf = leaf.map(|leaf| story::Leaf { log_id: leaf.log_id, index: leaf.index });
     let standing = standing::of_one(&mut conn, &record, leaf).await?;
-    Ok(Some(Receipt { record, lots, leaf, standing }))
+    let key =
+        store::key::by_kid(&mut conn, &record.kid).await?.ok_or(StoreError::Corrupt("a record's key"))?;
+    let custody = key.custody.parse().map_err(|_| StoreError::Corrupt("a key's custody"))?;
+    Ok(Some(Receipt { record, lots, leaf, standing, custody }))
 }
 
 /// What an instrument of the party sent for a field.

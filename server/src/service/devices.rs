@@ -194,7 +194,7 @@ async fn enrol(
 ) -> Result<Kid, DeviceError> {
     let public = PublicKey::from_bytes(held.public.as_bytes()).map_err(KeysError::from)?;
     let new = NewKey { party, role: KeyRole::Pack, device_id, base_name: Some(base_name), replaces: None };
-    let held = HeldKey { jti: held.jti, public, custody: held.custody, pop: held.pop.clone() };
+    let held = HeldKey { jti: held.jti, public, custody: held.custody, pop: held.pop.clone(), account: None };
     Ok(keys.enrol_held(conn, &new, &held).await?)
 }
 

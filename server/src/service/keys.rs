@@ -4,6 +4,7 @@
 //! key seals what is personal; destroying it erases the person, in backups too.
 
 pub mod ceremony;
+pub mod own;
 pub mod root;
 mod sealed;
 pub mod statements;
@@ -47,6 +48,8 @@ pub enum KeysError {
     Key(#[from] trace::keys::KeyError),
     #[error("the proof of possession does not fit")]
     Possession(#[from] trace::record::statement::StatementError),
+    #[error("the author signed something else")]
+    OtherWords,
     #[error("the statement could not be issued")]
     Issue(#[from] trace::record::IssueError),
     #[error("a sealed value does not open")]

@@ -7,12 +7,13 @@ use store::{Connection, StoreError, record};
 use trace::{
     epcis::event_hash_uri,
     hash::Hash,
-    keys::SecretKey,
+    keys::{Kid, SecretKey},
     record::{Body, Claims, Conceal, Draft, Issued, Record, Ref, Rel, Seen, issue},
 };
 use uuid::Uuid;
 
 use super::{
+    capture::OwnSignature,
     disclosures,
     keys::{DataKey, Keys, KeysError, fresh_salt},
 };
@@ -21,11 +22,11 @@ use super::{
 pub struct NewRecord<'a> {
     pub jti: Uuid,
     pub author: &'a store::party::Party,
-    pub key: &'a SecretKey,
+    pub hand: Hand<'a>,
     /// The profile's reference, `sugar/3#…`.
     pub profile: String,
     pub body: Body,
-    /// Both `iat` and the moment of acceptance.
+    /// The moment of acceptance; `iat`, too, where the server signs.
     pub now: DateTime<Utc>,
     pub kind: Kind,
     pub seen: Option<Seen>,
@@ -42,6 +43,45 @@ pub struct NewRecord<'a> {
     pub grade: &'static str,
     pub place_id: Option<i64>,
     pub late: bool,
+}
+
+/// Where the signature comes from.
+#[derive(Clone, Copy)]
+pub enum Hand<'a> {
+    /// A key that the server has.
+    Held(&'a SecretKey),
+    /// The author's own, verified already: what was signed must be what is written here.
+    Own(&'a OwnSignature),
+}
+
+impl<'a> From<&'a SecretKey> for Hand<'a> {
+    fn from(key: &'a SecretKey) -> Self {
+        Self::Held(key)
+    }
+}
+
+impl Hand<'_> {
+    fn kid(&self) -> Kid {
+        match self {
+            Self::Held(key) => key.kid(),
+            Self::Own(own) => own.record.kid(),
+        }
+    }
+
+    /// When the author says to have stated it, in Unix seconds.
+    fn iat(&self, now: DateTime<Utc>) -> i64 {
+        match self {
+            Self::Held(_) => now.timestamp(),
+            Self::Own(own) => own.record.claims().iat,
+        }
+    }
+
+    fn sign(&self, draft: Draft, conceal: &[Conceal], decoys: usize) -> Result<Issued, KeysError> {
+        match self {
+            Self::Held(key) => sign(draft, conceal, decoys, key),
+            Self::Own(own) => own.signature_of(draft, conceal, decoys),
+        }
+    }
 }
 
 /// Whose word a record is.
@@ -77,7 +117,7 @@ impl<'a> NewRecord<'a> {
     /// A plain record: the author's own word, with nothing concealed, referred to or graded.
     pub fn new(
         author: &'a store::party::Party,
-        key: &'a SecretKey,
+        hand: impl Into<Hand<'a>>,
         jti: Uuid,
         profile: String,
         body: Body,
@@ -86,7 +126,7 @@ impl<'a> NewRecord<'a> {
         Self {
             jti,
             author,
-            key,
+            hand: hand.into(),
             profile,
             body,
             now,
@@ -110,10 +150,11 @@ impl<'a> NewRecord<'a> {
     /// # Errors
     /// [`KeysError::Issue`] if the draft is outside a format's limits, before anything was written.
     pub async fn write(self, conn: &mut Connection, keys: &Keys) -> Result<Written, KeysError> {
+        let iat = self.hand.iat(self.now);
         let draft = Draft {
             claims: Claims {
                 iss: self.author.iss.clone(),
-                iat: self.now.timestamp(),
+                iat,
                 jti: self.jti,
                 aud: keys.ledger().to_owned(),
                 profile: self.profile,
@@ -125,7 +166,7 @@ impl<'a> NewRecord<'a> {
             event_hash: self.event_hash.as_ref().map(event_hash_uri),
         };
         let profile = draft.claims.profile.clone();
-        let issued = sign(draft, self.conceal, self.decoys, self.key)?;
+        let issued = self.hand.sign(draft, self.conceal, self.decoys)?;
         let public = Record::parse(&issued.signed).ok().and_then(|record| record.process(&[]).ok());
         let public = public.ok_or(StoreError::Corrupt("a record just signed"))?;
         let event = |name: &str| public.get("event")?.get(name)?.as_str().map(str::to_owned);
@@ -138,7 +179,7 @@ impl<'a> NewRecord<'a> {
             kind: self.kind.as_str().to_owned(),
             party_id: self.author.id,
             iss: self.author.iss.clone(),
-            kid: self.key.kid().as_bytes().to_vec(),
+            kid: self.hand.kid().as_bytes().to_vec(),
             profile,
             step: self.step,
             grade: self.grade.to_owned(),
@@ -151,7 +192,7 @@ impl<'a> NewRecord<'a> {
             place_id: self.place_id,
             late: self.late,
             corrects: corrected.map(|one| one.leaf.as_bytes().to_vec()),
-            iat: DateTime::from_timestamp(self.now.timestamp(), 0).unwrap_or(self.now),
+            iat: DateTime::from_timestamp(iat, 0).unwrap_or(self.now),
             accepted_at: self.now,
             signed: issued.signed.clone(),
             public,

@@ -260,6 +260,7 @@ struct ReceiptPage {
     when: String,
     accepted: String,
     grade: String,
+    custody: String,
     leaf: Option<String>,
     standing: Option<(&'static str, &'static str)>,
     lots: Vec<ReceiptLot>,
@@ -284,7 +285,7 @@ async fn receipt(
     warned: Query<Warned>,
 ) -> Result<HttpResponse, WebError> {
     let found = desk::receipt(&state.store, &member.party, *jti).await?;
-    let desk::Receipt { record, lots, leaf, standing } = found.ok_or(WebError::NotFound)?;
+    let desk::Receipt { record, lots, leaf, standing, custody } = found.ok_or(WebError::NotFound)?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let profile = record.profile.split('/').next().unwrap_or_default();
     let page = ReceiptPage {
@@ -293,6 +294,7 @@ async fn receipt(
         when: f.w.moment(record.event_time.unwrap_or(record.iat), record.event_offset.as_deref()),
         accepted: f.w.moment(record.accepted_at, None),
         grade: f.w.say(&format!("grade-{}", record.grade)),
+        custody: f.w.custody(custody),
         leaf: leaf.map(|leaf| leaf.index.to_string()),
         standing: standing_chip(standing),
         lots: lots

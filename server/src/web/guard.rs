@@ -33,14 +33,22 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-static CSP: LazyLock<HeaderValue> = LazyLock::new(|| {
+static CSP: LazyLock<HeaderValue> = LazyLock::new(|| policy("'self'"));
+static CSP_WITH_MODULE: LazyLock<HeaderValue> = LazyLock::new(|| policy("'self' 'wasm-unsafe-eval'"));
+
+/// Lets a page compile our WebAssembly module (CSP 3 §6.2.1.1: `wasm-unsafe-eval` is not `unsafe-eval`).
+pub fn allow_module(response: &mut HttpResponse) {
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CSP_WITH_MODULE.clone());
+}
+
+fn policy(scripts: &str) -> HeaderValue {
     let policy = format!(
-        "default-src 'none'; style-src '{}'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+        "default-src 'none'; style-src '{}'; script-src {scripts}; connect-src 'self'; img-src 'self' data:; \
          manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         page::style_source()
     );
     HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
-});
+}
 
 /// The outermost middleware of every route.
 pub async fn guard(
@@ -169,7 +177,9 @@ fn dress(headers: &mut HeaderMap, id: &str, private: bool) {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
-    headers.insert(header::CONTENT_SECURITY_POLICY, CSP.clone());
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, CSP.clone());
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

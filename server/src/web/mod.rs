@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod alerts;
+pub mod assets;
 pub mod caller;
 pub mod chart;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod events;
 pub mod exceptions;
 pub mod guard;
 pub mod health;
+pub mod keys;
 pub mod label;
 pub mod locale;
 pub mod log;
@@ -61,6 +63,8 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(health::routes);
     routes.configure(log::routes);
     routes.configure(account::routes);
+    routes.configure(keys::routes);
+    routes.configure(assets::routes);
     routes.configure(registry::routes);
     routes.configure(codes::routes);
     routes.configure(steps::routes);

@@ -8,13 +8,13 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
-use trace::profile::form::AT;
+use trace::profile::{Profile, Step, author::Grounds, form::AT};
 use uuid::Uuid;
 
 use crate::{
     service::{
         account::Member,
-        capture::{Capture, CaptureError, Evidence, Receipt, Request},
+        capture::{Capture, CaptureError, Evidence, OwnSignature, Receipt, Request},
         desk::{self, Sent},
     },
     web::{AppState, WebError, caller::SignedIn, error::FieldError},
@@ -45,7 +45,7 @@ async fn step(
     path: Path<(String, String)>,
     body: Json<Map<String, Value>>,
 ) -> Result<HttpResponse, WebError> {
-    let (profile, step) = path.into_inner();
+    let path = path.into_inner();
     let mut body = body.into_inner();
     let jti = match body.remove("jti") {
         None => Uuid::now_v7(),
@@ -54,7 +54,7 @@ async fn step(
             .and_then(|jti| Uuid::try_parse(jti).ok())
             .ok_or(WebError::BadRequest("jti is not a UUID"))?,
     };
-    let receipt = take(&state, &member, &profile, &step, jti, &pairs(body)?).await?;
+    let receipt = take(&state, &member, &path, jti, &pairs(body)?, None).await?;
     let warnings: Vec<Value> = receipt
         .warnings
         .iter()
@@ -69,19 +69,12 @@ async fn step(
 pub async fn take(
     state: &AppState,
     member: &Member,
-    profile: &str,
-    step: &str,
+    path: &(String, String),
     jti: Uuid,
     submitted: &[(String, String)],
+    own: Option<&OwnSignature>,
 ) -> Result<Receipt, CaptureError> {
-    let profile = state.profiles.by_id(profile).ok_or(CaptureError::NoSuchStep)?;
-    let step = profile.step(step).ok_or(CaptureError::NoSuchStep)?;
-    let capture = Capture {
-        store: &state.store,
-        keys: &state.keys,
-        documents: &state.documents,
-        serial_master: &state.serial_master,
-    };
+    let (profile, step) = named(state, path)?;
     let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
     let request = Request {
         party: &member.party,
@@ -90,8 +83,48 @@ pub async fn take(
         step,
         jti,
         evidence: &evidence,
+        own,
     };
-    capture.take(request, &submitted).await
+    capture(state).take(request, &submitted).await
+}
+
+/// What a member's own browser needs to sign the step that [`take`] would take.
+pub async fn grounds(
+    state: &AppState,
+    member: &Member,
+    path: &(String, String),
+    jti: Uuid,
+    submitted: &[(String, String)],
+) -> Result<Grounds, CaptureError> {
+    let (profile, step) = named(state, path)?;
+    let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
+    let request = Request {
+        party: &member.party,
+        account: Some(member.account_id),
+        profile,
+        step,
+        jti,
+        evidence: &evidence,
+        own: None,
+    };
+    capture(state).grounds(request, &submitted).await
+}
+
+fn named<'a>(
+    state: &'a AppState,
+    (profile, step): &(String, String),
+) -> Result<(&'a Profile, &'a Step), CaptureError> {
+    let profile = state.profiles.by_id(profile).ok_or(CaptureError::NoSuchStep)?;
+    Ok((profile, profile.step(step).ok_or(CaptureError::NoSuchStep)?))
+}
+
+fn capture(state: &AppState) -> Capture<'_> {
+    Capture {
+        store: &state.store,
+        keys: &state.keys,
+        documents: &state.documents,
+        serial_master: &state.serial_master,
+    }
 }
 
 /// Says of a value that an instrument sent it exactly where one did, and in which packs; what a client claims of itself is
@@ -99,7 +132,7 @@ pub async fn take(
 async fn with_instruments(
     state: &AppState,
     member: &Member,
-    step: &trace::profile::Step,
+    step: &Step,
     submitted: &[(String, String)],
 ) -> Result<(Vec<(String, String)>, Vec<Evidence>), CaptureError> {
     let at = submitted.iter().find(|(name, _)| name == AT).map(|(_, text)| text.as_str());

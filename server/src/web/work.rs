@@ -6,18 +6,23 @@ use actix_web::{
     web::{Data, Form, Path, Query, ServiceConfig, get, post},
 };
 use askama::Template;
-use trace::profile::{Field, Kind, Profile, Refusal, Step, form};
+use trace::{
+    b64,
+    profile::{Field, Kind, Profile, Refusal, Step, form},
+};
 use uuid::Uuid;
 
 use crate::{
     service::{
-        capture::CaptureError,
+        capture::{CaptureError, OwnSignature},
         desk::{self, Options},
+        keys::own::OwnKeys,
     },
     web::{
-        AppState, WebError,
+        AppState, WebError, assets,
         caller::SignedIn,
         day::{place_name, product_name, short_number},
+        guard,
         locale::Words,
         page::{self, Frame},
         scan::party_name,
@@ -26,7 +31,10 @@ use crate::{
 };
 
 pub fn routes(routes: &mut ServiceConfig) {
-    routes.route("/work/{profile}/{step}", get().to(blank)).route("/work/{profile}/{step}", post().to(take));
+    routes
+        .route("/work/{profile}/{step}", get().to(blank))
+        .route("/work/{profile}/{step}", post().to(take))
+        .route("/work/{profile}/{step}/grounds", post().to(grounds));
 }
 
 /// How a field is asked for.
@@ -67,6 +75,17 @@ struct WorkPage {
     controls: Vec<Control>,
     /// (field, label, message); a field of the form is linked to.
     errors: Vec<(String, String, String)>,
+    signing: Signing,
+}
+
+/// What the page's script signs with, where this browser has a key of the member's.
+struct Signing {
+    /// Thumbprints of the good ones, separated by blanks.
+    keys: String,
+    step: String,
+    profile: String,
+    module: &'static str,
+    script: &'static str,
 }
 
 /// Filled in from the query, so that a list can lead to a form about one of its rows.
@@ -90,7 +109,14 @@ async fn take(
 ) -> Result<HttpResponse, WebError> {
     let (_, step) = step_of(&state, &member.party.role, &path)?;
     let jti = jti_of(&typed);
-    match steps::take(&state, &member, &path.0, &path.1, jti, &form::from_browser(step, &typed)).await {
+    let taken = match own_signature(&typed) {
+        Ok(own) => {
+            let pairs = form::from_browser(step, &typed);
+            steps::take(&state, &member, &path, jti, &pairs, own.as_ref()).await
+        }
+        Err(refusal) => Err(refusal.into()),
+    };
+    match taken {
         Ok(receipt) => Ok(HttpResponse::SeeOther()
             .insert_header((header::LOCATION, receipt_path(receipt.jti, &receipt.warnings)))
             .finish()),
@@ -99,6 +125,26 @@ async fn take(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the author's own browser needs to sign this form: for the script of the page.
+async fn grounds(
+    state: Data<AppState>,
+    member: SignedIn,
+    path: Path<(String, String)>,
+    typed: Form<Vec<(String, String)>>,
+) -> Result<HttpResponse, WebError> {
+    let (_, step) = step_of(&state, &member.party.role, &path)?;
+    let pairs = form::from_browser(step, &typed);
+    Ok(HttpResponse::Ok().json(steps::grounds(&state, &member, &path, jti_of(&typed), &pairs).await?))
+}
+
+/// A browser that has a key says so by the field alone: without a signature in it, it is a signature that failed, and not
+/// one for the platform to make.
+fn own_signature(typed: &[(String, String)]) -> Result<Option<OwnSignature>, Refusal> {
+    let field = |wanted: &str| typed.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str());
+    let Some(signed) = field("signed") else { return Ok(None) };
+    OwnSignature::parse(signed, field("salts").unwrap_or_default()).map(Some)
 }
 
 /// The receipt, with the rules that only warn.
@@ -186,7 +232,17 @@ pub async fn form_page(
             (refusal.field.clone(), label, message(&f.w, refusal))
         })
         .collect();
+    let own = OwnKeys { store: &state.store, keys: &state.keys, member: &member };
+    let own = own.list().await.map_err(WebError::internal)?;
+    let good = own.iter().filter(|key| key.state == "good");
     let page = WorkPage {
+        signing: Signing {
+            keys: good.map(|key| b64::url(&key.kid)).collect::<Vec<_>>().join(" "),
+            step: step.id.clone(),
+            profile: assets::profile_path(profile),
+            module: assets::MODULE.path(),
+            script: assets::SIGN.path(),
+        },
         title: f.w.or(&profile.step_key(step), &step.id),
         section: f.w.say(&profile.section_key(&step.section)),
         action: format!("/work/{}/{}", profile.id(), step.id),
@@ -196,7 +252,11 @@ pub async fn form_page(
         f,
     };
     let status = if refusals.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    page::html_with(status, &page)
+    let mut response = page::html_with(status, &page)?;
+    if !page.signing.keys.is_empty() {
+        guard::allow_module(&mut response);
+    }
+    Ok(response)
 }
 
 /// The rule with its figures in the reader's language.

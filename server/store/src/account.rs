@@ -40,6 +40,16 @@ pub async fn by_login(conn: &mut Connection, login_hash: &[u8]) -> Result<Option
         .optional()?)
 }
 
+/// An account that is not disabled.
+pub async fn by_id(conn: &mut Connection, id: Uuid) -> Result<Option<Account>, StoreError> {
+    Ok(account::table
+        .filter(account::id.eq(id).and(account::disabled_at.is_null()))
+        .select(Account::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
 pub async fn insert_session(
     conn: &mut Connection,
     token_hash: &[u8],

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::{
     Connection, StoreError,
@@ -23,6 +24,8 @@ pub struct Key {
     pub public: Vec<u8>,
     pub sealed: Option<Vec<u8>>,
     pub enrolled_by: Option<Vec<u8>>,
+    /// Browser custody only: whose own browser holds it.
+    pub account_id: Option<Uuid>,
 }
 
 /// What the roster says of a key.
@@ -60,6 +63,17 @@ pub async fn good_of(conn: &mut Connection, party_id: i64, role: &str) -> Result
     Ok(key::table
         .filter(key::party_id.eq(party_id).and(key::role.eq(role)).and(key::state.eq("good")))
         .order(key::since.desc())
+        .select(Key::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The newest `limit` keys in the browsers of one account, whatever their state.
+pub async fn of_account(conn: &mut Connection, account_id: Uuid, limit: i64) -> Result<Vec<Key>, StoreError> {
+    Ok(key::table
+        .filter(key::account_id.eq(account_id))
+        .order(key::since.desc())
+        .limit(limit)
         .select(Key::as_select())
         .load(conn)
         .await?)

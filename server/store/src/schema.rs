@@ -243,6 +243,7 @@ diesel::table! {
         public -> Binary,
         sealed -> Nullable<Binary>,
         enrolled_by -> Nullable<Binary>,
+        account_id -> Nullable<Uuid>,
     }
 }
 

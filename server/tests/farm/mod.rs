@@ -104,7 +104,6 @@ impl Farm {
     /// The farmer's harvest becomes the lot `number`.
     pub async fn harvest(&self, number: &str) -> Uuid {
         let farmer = self.party("wei").await;
-        let depot = self.party("depot").await;
         let profile = self.state.profiles.by_id("grain").unwrap();
         let capture = Capture {
             store: &self.state.store,
@@ -114,10 +113,16 @@ impl Farm {
         };
         let step = profile.step("harvest").unwrap();
         let jti = Uuid::now_v7();
-        let request = Request { party: &farmer, account: None, profile, step, jti, evidence: &[] };
+        let request = Request { party: &farmer, account: None, profile, step, jti, evidence: &[], own: None };
+        capture.take(request, &self.harvest_form(number).await).await.unwrap();
+        jti
+    }
+
+    /// What the farmer types.
+    pub async fn harvest_form(&self, number: &str) -> Vec<(String, String)> {
         let fields = [
             ("plot", format!("https://id.gs1.org/414/{}/254/p1", gln(140))),
-            ("buyer", depot.iss),
+            ("buyer", self.party("depot").await.iss),
             ("lot", number.to_owned()),
             ("variety", "yexiangyou".to_owned()),
             ("season", "late-indica".to_owned()),
@@ -125,9 +130,7 @@ impl Farm {
             ("weight", "10000".to_owned()),
             ("at", chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
         ];
-        let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        capture.take(request, &fields).await.unwrap();
-        jti
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// What waits gets its leaf.

@@ -22,6 +22,8 @@ pub struct HeldKey {
     pub public: PublicKey,
     pub custody: Custody,
     pub pop: String,
+    /// Browser custody only: whose own browser holds it.
+    pub account: Option<Uuid>,
 }
 
 /// What a new key is for.
@@ -129,7 +131,7 @@ impl Keys {
         let jti = Uuid::now_v7();
         let possession = self.possession(jti, secret.kid(), new.party, Custody::Platform);
         let pop = statement::prove_possession(&possession, secret);
-        let held = HeldKey { jti, public: secret.public(), custody: Custody::Platform, pop };
+        let held = HeldKey { jti, public: secret.public(), custody: Custody::Platform, pop, account: None };
         self.enrol(conn, new, &held, sealed).await
     }
 
@@ -164,6 +166,7 @@ impl Keys {
             public: held.public.as_bytes().to_vec(),
             sealed,
             enrolled_by: None,
+            account_id: held.account,
         };
         // The key's row comes first: the registrar's own enrolment is signed by the key that it enrols.
         store::key::insert(conn, &row).await?;
@@ -172,7 +175,8 @@ impl Keys {
         Ok(kid)
     }
 
-    fn possession(&self, jti: Uuid, kid: Kid, party: &Party, custody: Custody) -> Possession {
+    /// What a new key has to show for the record `jti`.
+    pub(super) fn possession(&self, jti: Uuid, kid: Kid, party: &Party, custody: Custody) -> Possession {
         Possession { aud: self.ledger.clone(), jti, kid, party: party.iss.clone(), custody }
     }
 }
