@@ -65,7 +65,7 @@ enum Command {
         url: String,
         /// Directory of the copy; kept between looks, it is what the next look compares with
         directory: PathBuf,
-        /// Whom to believe: logs, witnesses, quorum, chains
+        /// Whom to believe: logs, witnesses, quorum, chains. A witness with a URL is asked what it has seen
         #[arg(long)]
         trust: PathBuf,
         /// Node of a chain that the trust file names: its head is compared, too
@@ -74,6 +74,9 @@ enum Command {
         /// Look again every so many seconds, until something is wrong
         #[arg(long, value_name = "SECONDS")]
         every: Option<u64>,
+        /// How long a witness whose URL the trust file gives may have seen more than the log shows
+        #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+        witness_lead: u64,
     },
     /// Make a witness's key; prints its verifier key
     Keygen {
@@ -114,11 +117,15 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
             witness::run(listen, witness::Witness::new(signer, logs, state)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Mirror { url, directory, trust, rpc, every } => {
+        Command::Mirror { url, directory, trust, rpc, every, witness_lead } => {
             let trust = std::fs::read_to_string(trust)?.parse()?;
-            let http = reqwest::Client::new();
-            let mirror =
-                mirror::Mirror { url: &url, directory: &directory, trust: &trust, http, rpc: rpc.as_deref() };
+            let mirror = mirror::Mirror {
+                source: mirror::Source { url: &url, http: reqwest::Client::new() },
+                directory: &directory,
+                trust: &trust,
+                rpc: rpc.as_deref(),
+                witness_lead: Duration::from_secs(witness_lead),
+            };
             Ok(mirror::run(&mirror, every.map(Duration::from_secs), &mut out)?)
         }
         Command::Keygen { name, file } => {

@@ -1,35 +1,44 @@
-//! `mirror`: copies a log's tiles to disk (C2SP tlog-tiles 0.1.0), re-computes its heads from them, and keeps checking that it
-//! only grows. What was copied once is compared with every later head: a log that shows two histories is caught by whoever
-//! holds the first.
+//! `mirror`: copies a log's tiles to disk (C2SP tlog-tiles 0.1.0) and keeps checking that it only grows. Every tile is checked
+//! against the signed head before it is kept. What was copied once is compared with every later head, with the chain's and with
+//! what the witnesses have seen: a log that shows two histories is caught by whoever holds the other.
+
+mod directory;
+mod others;
+mod source;
+mod tree;
 
 use std::{
-    fs, io,
+    fmt::Write as _,
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use contracts::{Chain as _, ChainError, Evm, Rpc, RpcError};
+use contracts::{ChainError, RpcError};
 use trace::{
     causes::Causes,
     hash::Hash,
-    merkle::{Frontier, leaf_hash},
+    merkle::{empty_root, root_at},
     tlog::{
         checkpoint::Checkpoint,
         note::{Note, NoteError},
         policy::Policy,
-        tile::{TileId, TilePath, WIDTH, extent, tile_root},
+        tile::TileNodes,
     },
 };
 
-const TIMEOUT: Duration = Duration::from_secs(20);
-/// A bundle of 256 entries of 32 bytes after their lengths.
-const TILE_BYTES_MAX: usize = 256 * 34;
+use directory::Directory;
+pub use others::Asked;
+pub use source::Source;
+use tree::Tree;
+
 const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Entries that one mirror holds: its leaf tiles are 3 GB then.
 const SIZE_MAX: u64 = 100_000_000;
-/// C2SP tlog-tiles: an entry stands after its length as a big-endian `uint16`; ours are all of 32 bytes.
-const ENTRY_LENGTH: [u8; 2] = [0, 32];
+const WITNESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries while a witness knows more than the log shows.
+const AHEAD_RETRY: Duration = Duration::from_secs(2);
 
 /// What a mirror cries out over: exit status 1.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +47,29 @@ pub enum Alarm {
     RolledBack { known: u64, shown: u64 },
     #[error("the log shows another root at size {size} than it had shown: SPLIT VIEW")]
     OtherRoot { size: u64 },
-    #[error("{path} does not give the head that the log signed, of size {size}")]
-    Tile { path: String, size: u64 },
-    #[error("the chain has the head of size {size} with another root: SPLIT VIEW")]
-    Chain { size: u64 },
-    #[error("the chain has a head of size {chain}, the log shows {shown}: it was rolled back")]
-    BehindChain { chain: u64, shown: u64 },
+    #[error("{tiles} does not give the head that the log signed, of size {size}")]
+    Tiles { tiles: String, size: u64, served: String },
+    #[error("the chain {id} has the head of size {size} with another root, {root}: SPLIT VIEW")]
+    Chain { id: u64, contract: String, size: u64, root: Hash },
+    #[error("the chain {id} has a head of size {size}, the log shows {shown}: it was rolled back")]
+    BehindChain { id: u64, contract: String, size: u64, root: Hash, shown: u64 },
+    #[error("the witness {name} has seen another history than the log shows up to size {size}: SPLIT VIEW")]
+    Witness { name: String, size: u64 },
+    #[error("the witness {name} has seen size {known}, the log goes on showing {shown}: it was rolled back")]
+    BehindWitness { name: String, known: u64, shown: u64 },
+}
+
+impl Alarm {
+    /// What of the evidence no note holds.
+    fn detail(&self) -> String {
+        match self {
+            Self::Tiles { served, .. } => format!("as it was served, in base64:\n\n{served}"),
+            Self::Chain { id, contract, size, root } | Self::BehindChain { id, contract, size, root, .. } => {
+                format!("chain {id} {contract}: size {size}, root {root}\n")
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 /// Why a mirror could not look: exit status 2.
@@ -51,10 +77,16 @@ pub enum Alarm {
 pub enum MirrorError {
     #[error(transparent)]
     Alarm(#[from] Alarm),
+    #[error("{alarm}")]
+    Raised { alarm: Alarm, evidence: PathBuf },
     #[error("{0} cannot be read or written")]
     File(PathBuf, #[source] io::Error),
-    #[error("{0} is not what a mirror writes")]
+    #[error("{0} is not what this mirror wrote: the copy is damaged, and says nothing of the log")]
     Damaged(PathBuf),
+    #[error("another mirror works on {0}")]
+    InUse(PathBuf),
+    #[error("the copy is of the log {kept}, and {shown} is shown here")]
+    OtherLog { kept: String, shown: String },
     #[error("the log does not answer")]
     Http(#[from] reqwest::Error),
     #[error("{url} is answered {status}")]
@@ -67,6 +99,10 @@ pub enum MirrorError {
     Note(#[from] NoteError),
     #[error("the log has {0} entries: more than a mirror holds")]
     TooLarge(u64),
+    #[error("no tree of {0} entries can be made from the tiles")]
+    NoSuchTree(u64),
+    #[error("the witness {name} has seen size {known}, and the log shows {shown}")]
+    Ahead { name: String, known: u64, shown: u64 },
     #[error("the node at {0} is of no chain that the trust file names")]
     UnknownChain(String),
     #[error("the trust file's contract {0} is no address")]
@@ -83,251 +119,176 @@ pub struct Looked {
     pub head: Checkpoint,
     /// Tiles that were copied.
     pub copied: usize,
+    /// Who cosigned the head, and whether the trust file's quorum is met.
     pub witnesses: usize,
-    /// Whether the trust file's quorum is met.
     pub enough: bool,
+    pub asked: Asked,
     /// The size that the chain has; `None` where no chain was asked, or it has no head.
     pub on_chain: Option<u64>,
 }
 
 /// A log's tiles on disk, under the paths that it serves them by.
 pub struct Mirror<'a> {
-    /// The log's tile prefix, without a final slash.
-    pub url: &'a str,
+    pub source: Source<'a>,
     pub directory: &'a Path,
     pub trust: &'a Policy,
-    pub http: reqwest::Client,
     /// A node of a chain that the trust file names.
     pub rpc: Option<&'a str>,
+    /// How long a witness may know more than the log shows: a log shows a head when enough have cosigned it, or after 60 s.
+    pub witness_lead: Duration,
 }
 
-/// A head that was shown before, here or elsewhere: the entries must have its root at its size.
+/// To whom a head was shown before.
+enum ShownTo {
+    Us,
+    Chain { id: u64, contract: String },
+}
+
+/// A head that was shown before: the tree must have its root at its size.
 struct Earlier {
     size: u64,
     root: Hash,
-    by_chain: bool,
+    to: ShownTo,
 }
 
 impl Earlier {
-    const fn alarm(&self) -> Alarm {
-        let size = self.size;
-        if self.by_chain { Alarm::Chain { size } } else { Alarm::OtherRoot { size } }
+    /// The log shows less.
+    fn rolled_back(self, shown: u64) -> Alarm {
+        let Self { size, root, to } = self;
+        match to {
+            ShownTo::Us => Alarm::RolledBack { known: size, shown },
+            ShownTo::Chain { id, contract } => Alarm::BehindChain { id, contract, size, root, shown },
+        }
     }
-}
 
-/// A level of tiles above the leaves: its full tiles are counted, the last one is being filled.
-#[derive(Default)]
-struct Level {
-    full: u64,
-    hashes: Vec<Hash>,
+    /// The log shows something else.
+    fn contradicted(self) -> Alarm {
+        let Self { size, root, to } = self;
+        match to {
+            ShownTo::Us => Alarm::OtherRoot { size },
+            ShownTo::Chain { id, contract } => Alarm::Chain { id, contract, size, root },
+        }
+    }
 }
 
 impl Mirror<'_> {
     /// Copies what is new and checks all of it against the newest head. Stopped at any moment, it goes on the next time.
+    ///
+    /// # Errors
+    /// [`MirrorError::Raised`] names the file in which the contradicting notes are kept.
     pub async fn look(&self) -> Result<Looked, MirrorError> {
-        let text = self.get("checkpoint", CHECKPOINT_BYTES_MAX).await?;
-        let note: Note =
-            String::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(MirrorError::Checkpoint)?;
-        let head = self.open(&note).ok_or(MirrorError::Checkpoint)?;
+        let directory = Directory::open(self.directory)?;
+        let (begun, mut is_first) = (Instant::now(), true);
+        loop {
+            let kept = directory.notes()?;
+            let note = self.shown().await?;
+            match self.compare(&directory, &kept, &note).await {
+                // What was anchored since the log was asked is no roll-back.
+                Err(MirrorError::Alarm(Alarm::BehindChain { .. })) if is_first => is_first = false,
+                Err(MirrorError::Ahead { .. }) if begun.elapsed() < self.witness_lead => {
+                    tokio::time::sleep(AHEAD_RETRY.min(self.witness_lead)).await;
+                }
+                Err(MirrorError::Ahead { name, known, shown }) => {
+                    return Err(raise(&directory, Alarm::BehindWitness { name, known, shown }, &kept, &note));
+                }
+                Err(MirrorError::Alarm(alarm)) => return Err(raise(&directory, alarm, &kept, &note)),
+                done => return done,
+            }
+        }
+    }
+
+    async fn shown(&self) -> Result<Note, MirrorError> {
+        let text = self.source.get("checkpoint", CHECKPOINT_BYTES_MAX).await?;
+        String::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(MirrorError::Checkpoint)
+    }
+
+    async fn compare(
+        &self,
+        directory: &Directory,
+        kept: &[Option<Note>; 2],
+        note: &Note,
+    ) -> Result<Looked, MirrorError> {
+        let head = self.open(note)?;
         if head.size > SIZE_MAX {
             return Err(MirrorError::TooLarge(head.size));
         }
-        let seen_by = self.trust.witnessed(&note)?;
+        let seen_by = self.trust.witnessed(note)?;
+        let [copied_to, begun] =
+            kept.each_ref().map(|note| note.as_ref().map(|note| self.open(note)).transpose());
+        let (copied_to, begun) = (copied_to?, begun?);
+        if let Some(copied_to) = &copied_to {
+            directory.check(copied_to)?;
+        }
         let mut earlier = Vec::new();
-        if let Some(known) = self.known(&head.origin)? {
-            if head.size < known.size {
-                return Err(Alarm::RolledBack { known: known.size, shown: head.size }.into());
+        for known in [&copied_to, &begun].into_iter().flatten() {
+            if known.origin != head.origin {
+                return Err(MirrorError::OtherLog { kept: known.origin.clone(), shown: head.origin });
             }
-            earlier.push(Earlier { size: known.size, root: known.root, by_chain: false });
+            earlier.push(Earlier { size: known.size, root: known.root, to: ShownTo::Us });
         }
         let on_chain = self.on_chain(&head.origin).await?;
-        if let Some((size, root)) = on_chain {
-            if size > head.size {
-                return Err(Alarm::BehindChain { chain: size, shown: head.size }.into());
-            }
-            earlier.push(Earlier { size, root, by_chain: true });
+        let chain_size = on_chain.as_ref().map(|anchored| anchored.size);
+        earlier.extend(on_chain);
+        if let Some(at) = earlier.iter().position(|known| known.size > head.size) {
+            return Err(earlier.swap_remove(at).rolled_back(head.size).into());
         }
-        let copied = self.copy(&head, &earlier).await?;
-        // The head last: until it stands here, nothing of what was copied counts.
-        self.write("checkpoint", note.to_string().as_bytes())?;
-        let witnesses = seen_by.by.len();
-        Ok(Looked {
-            head,
-            copied,
-            witnesses,
-            enough: seen_by.enough,
-            on_chain: on_chain.map(|(size, _)| size),
-        })
-    }
-
-    /// The head of the last look.
-    fn known(&self, origin: &str) -> Result<Option<Checkpoint>, MirrorError> {
-        let path = self.directory.join("checkpoint");
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|error| MirrorError::File(path.clone(), error))?,
-        };
-        let head = text.parse().ok().and_then(|note| self.open(&note)).filter(|head| head.origin == origin);
-        head.map(Some).ok_or(MirrorError::Damaged(path))
+        let mut tree = Tree::open(&self.source, directory, &head).await?;
+        for known in earlier {
+            if tree.root_at(known.size).await? != known.root {
+                return Err(known.contradicted().into());
+            }
+        }
+        let from = copied_to.as_ref().map_or(0, |known| known.size);
+        let mut copied = 0;
+        if copied_to.is_none() || from < head.size || begun.is_some() {
+            directory.begin(note)?;
+            copied = tree.copy(from).await?;
+            directory.finish()?;
+            for known in [&copied_to, &begun].into_iter().flatten() {
+                directory.forget_partial(known.size, head.size)?;
+            }
+        }
+        let asked = self.ask_witnesses(&mut tree, &head, note).await?;
+        let (witnesses, enough) = (seen_by.by.len(), seen_by.enough);
+        Ok(Looked { copied, witnesses, enough, asked, on_chain: chain_size, head })
     }
 
     /// A checkpoint that a log of the trust file signed.
-    fn open(&self, note: &Note) -> Option<Checkpoint> {
-        self.trust.logs.iter().find_map(|log| Checkpoint::open(note, &log.key).ok())
-    }
-
-    /// Reads every bundle of entries, from disk where it is there, and checks tiles of hashes and heads against them.
-    async fn copy(&self, head: &Checkpoint, earlier: &[Earlier]) -> Result<usize, MirrorError> {
-        let (mut frontier, mut copied) = (Frontier::default(), 0);
-        let mut above: Vec<Level> = Vec::new();
-        let (full, partial) = extent(head.size, 0);
-        let widths = (0..full).map(|index| (index, 256)).chain((partial > 0).then_some((full, partial)));
-        for (index, width) in widths {
-            let path = TilePath::Entries { index, width };
-            let (bytes, fresh) = self.tile(&path).await?;
-            let leaves = leaves(&bytes, width).ok_or_else(|| spoilt(&path, head))?;
-            copied +=
-                usize::from(fresh) + self.same(TileId { level: 0, index, width }, &leaves, head).await?;
-            for leaf in &leaves {
-                frontier.push(*leaf);
-                let mut shown = earlier.iter().filter(|shown| shown.size == frontier.size());
-                if let Some(shown) = shown.find(|shown| shown.root != frontier.root()) {
-                    return Err(shown.alarm().into());
-                }
-            }
-            if u64::from(width) == WIDTH {
-                copied += self.climb(&mut above, tile_root(&leaves), head).await?;
-            }
-        }
-        if frontier.root() != head.root {
-            return Err(Alarm::Tile { path: "tile/entries".to_owned(), size: head.size }.into());
-        }
-        for (level, Level { full, hashes }) in (1..).zip(&above) {
-            if let Ok(width @ 1..) = u16::try_from(hashes.len()) {
-                copied += self.same(TileId { level, index: *full, width }, hashes, head).await?;
-            }
-        }
-        Ok(copied)
-    }
-
-    /// A full tile is one hash of the level above; what fills a tile there is compared with the log's own, and climbs on.
-    async fn climb(
-        &self,
-        above: &mut Vec<Level>,
-        hash: Hash,
-        head: &Checkpoint,
-    ) -> Result<usize, MirrorError> {
-        let (mut copied, mut carried) = (0, Some(hash));
-        for level in 1.. {
-            let Some(hash) = carried.take() else { break };
-            let at = usize::from(level) - 1;
-            if above.len() <= at {
-                above.push(Level::default());
-            }
-            let Some(Level { full, hashes }) = above.get_mut(at) else { break };
-            hashes.push(hash);
-            if u64::try_from(hashes.len()).is_ok_and(|len| len == WIDTH) {
-                copied += self.same(TileId { level, index: *full, width: 256 }, hashes, head).await?;
-                carried = Some(tile_root(hashes));
-                hashes.clear();
-                *full += 1;
-            }
-        }
-        Ok(copied)
-    }
-
-    /// The log's tile is these hashes. One that is on disk was compared before.
-    async fn same(&self, id: TileId, hashes: &[Hash], head: &Checkpoint) -> Result<usize, MirrorError> {
-        let path = TilePath::Hashes(id);
-        let (bytes, fresh) = self.tile(&path).await?;
-        let expected = hashes.iter().flat_map(|hash| hash.0);
-        if expected.eq(bytes.iter().copied()) { Ok(usize::from(fresh)) } else { Err(spoilt(&path, head)) }
-    }
-
-    /// From disk, else from the log; only full tiles are kept, because they never change. `true`: it was copied.
-    async fn tile(&self, path: &TilePath) -> Result<(Vec<u8>, bool), MirrorError> {
-        let file = self.path(path);
-        match fs::read(&file) {
-            Ok(bytes) => return Ok((bytes, false)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(MirrorError::File(file, error)),
-        }
-        let bytes = self.get(&path.to_string(), TILE_BYTES_MAX).await?;
-        let is_full = match path {
-            TilePath::Hashes(TileId { width, .. }) | TilePath::Entries { width, .. } => {
-                u64::from(*width) == WIDTH
-            }
-        };
-        if is_full {
-            self.write(&path.to_string(), &bytes)?;
-        }
-        Ok((bytes, is_full))
-    }
-
-    async fn get(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, MirrorError> {
-        let url = format!("{}/{path}", self.url.trim_end_matches('/'));
-        let mut answer = self.http.get(&url).timeout(TIMEOUT).send().await?;
-        if !answer.status().is_success() {
-            return Err(MirrorError::Status { url, status: answer.status().as_u16() });
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
-            if body.len() + chunk.len() > bytes_max {
-                return Err(MirrorError::TooLong(url));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    /// The newest head of the origin on the chain that the node is of: size and root.
-    async fn on_chain(&self, origin: &str) -> Result<Option<(u64, Hash)>, MirrorError> {
-        let Some(url) = self.rpc else { return Ok(None) };
-        let rpc = Rpc::new(self.http.clone(), url)?;
-        for chain in &self.trust.chains {
-            let contract =
-                chain.contract.parse().map_err(|_| MirrorError::Contract(chain.contract.clone()))?;
-            match Evm::connect(rpc.clone(), chain.id, contract).await {
-                Err(ChainError::OtherChain { .. }) => {}
-                Err(error) => return Err(error.into()),
-                Ok(evm) => {
-                    let newest = evm.find(origin, None).await?;
-                    return Ok(newest.map(|anchored| (anchored.head.size, anchored.head.root)));
-                }
-            }
-        }
-        Err(MirrorError::UnknownChain(url.to_owned()))
-    }
-
-    fn path(&self, path: &TilePath) -> PathBuf {
-        self.directory.join(path.to_string())
-    }
-
-    /// Aside, synced, then in place: what stands here is whole.
-    fn write(&self, path: &str, bytes: &[u8]) -> Result<(), MirrorError> {
-        let file = self.directory.join(path);
-        let aside = file.with_extension("new");
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(file.parent().unwrap_or(self.directory))?;
-            fs::write(&aside, bytes)?;
-            fs::File::open(&aside)?.sync_all()?;
-            fs::rename(&aside, &file)
-        };
-        write().map_err(|error| MirrorError::File(file.clone(), error))
+    fn open(&self, note: &Note) -> Result<Checkpoint, MirrorError> {
+        let mut logs = self.trust.logs.iter();
+        logs.find_map(|log| Checkpoint::open(note, &log.key).ok()).ok_or(MirrorError::Checkpoint)
     }
 }
 
-fn spoilt(path: &TilePath, head: &Checkpoint) -> MirrorError {
-    Alarm::Tile { path: path.to_string(), size: head.size }.into()
+/// Keeps all notes that contradict each other in one file.
+fn raise(directory: &Directory, alarm: Alarm, kept: &[Option<Note>; 2], shown: &Note) -> MirrorError {
+    let mut text = format!("{alarm}\n\nshown:\n\n{shown}\n");
+    for note in kept.iter().flatten() {
+        // Writing to a string does not fail.
+        write!(text, "shown before, and kept:\n\n{note}\n").unwrap_or_default();
+    }
+    text.push_str(&alarm.detail());
+    match directory.evidence(&text) {
+        Ok(evidence) => MirrorError::Raised { alarm, evidence },
+        Err(error) => {
+            tracing::error!(error = %Causes(&error), "the evidence could not be kept");
+            alarm.into()
+        }
+    }
 }
 
-/// The leaf hashes of a bundle of `width` entries; `None` where it is not one.
-fn leaves(bundle: &[u8], width: u16) -> Option<Vec<Hash>> {
-    let entries = bundle.chunks_exact(34);
-    if !entries.remainder().is_empty() || entries.len() != usize::from(width) {
+/// The root of the first `size` leaves, from tiles.
+fn root_of(tile: &impl Fn(u8, u64) -> Option<Vec<Hash>>, size: u64) -> Option<Hash> {
+    if size == 0 { Some(empty_root()) } else { root_at(&TileNodes(tile), size).ok() }
+}
+
+/// The hashes of a tile of `width`; `None` where it is not one.
+fn hashes(tile: &[u8], width: u16) -> Option<Vec<Hash>> {
+    let hashes = tile.chunks_exact(32);
+    if !hashes.remainder().is_empty() || hashes.len() != usize::from(width) {
         return None;
     }
-    entries.map(|entry| Some(leaf_hash(&Hash::from_slice(entry.strip_prefix(&ENTRY_LENGTH)?)?))).collect()
+    hashes.map(Hash::from_slice).collect()
 }
 
 /// Looks once, or again and again; prints a line for each look. Exit status: 0 grows as it should, 1 alarm.
@@ -339,16 +300,10 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         match runtime.block_on(mirror.look()) {
-            Ok(looked) => {
-                let Looked { head, copied, witnesses, enough, on_chain } = looked;
-                let quorum = if enough { "enough" } else { "NOT enough" };
-                let chain =
-                    on_chain.map_or_else(String::new, |size| format!(", {size} of them on the chain"));
-                writeln!(
-                    out,
-                    "ok         {} {} entries, {copied} tiles copied, {witnesses} witnesses ({quorum}){chain}",
-                    head.origin, head.size
-                )?;
+            Ok(looked) => writeln!(out, "ok         {looked}")?,
+            Err(MirrorError::Raised { alarm, evidence }) => {
+                writeln!(out, "ALARM      {alarm}\nevidence   {}", evidence.display())?;
+                return Ok(ExitCode::from(1));
             }
             Err(MirrorError::Alarm(alarm)) => {
                 writeln!(out, "ALARM      {alarm}")?;
@@ -360,6 +315,22 @@ pub fn run(
         }
         let Some(every) = every else { return Ok(ExitCode::SUCCESS) };
         std::thread::sleep(every);
+    }
+}
+
+impl std::fmt::Display for Looked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { head, copied, witnesses, enough, asked, on_chain } = self;
+        let quorum = if *enough { "enough" } else { "NOT enough" };
+        write!(
+            f,
+            "{} {} entries, {copied} tiles copied, {witnesses} witnesses ({quorum})",
+            head.origin, head.size
+        )?;
+        if asked.agree + asked.silent > 0 {
+            write!(f, ", {} of {} asked agree", asked.agree, asked.agree + asked.silent)?;
+        }
+        on_chain.map_or(Ok(()), |size| write!(f, ", {size} of them on the chain"))
     }
 }
 
