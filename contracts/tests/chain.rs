@@ -9,9 +9,13 @@
 )]
 
 mod node;
+#[allow(dead_code, reason = "not every test needs all that it can do")]
+#[path = "node/proxy.rs"]
+mod proxy;
 
 use contracts::{Account, Address, Chain as _, ChainError, Evm, Head, Refusal, Rpc, RpcError, Terms, deploy};
 use node::{Anvil, CHAIN_ID, account};
+use proxy::Proxy;
 use serde_json::{Value, json};
 use trace::{
     hash::{Hash, sha256},
@@ -148,66 +152,11 @@ async fn a_search_ends_at_the_first_block_that_matters() {
     assert_eq!(bounded.find(ORIGIN, Some(4)).await.unwrap(), None, "it stands before the blocks looked at");
 }
 
-/// In front of anvil: what FISCO BCOS and Besu answer otherwise than geth (`chain.md`, "Chains").
-fn quirky(target: String) -> String {
-    use actix_web::{App, HttpResponse, HttpServer, web};
-    async fn answer(target: web::Data<String>, request: web::Json<Value>) -> HttpResponse {
-        let method = request["method"].as_str().unwrap_or_default().to_owned();
-        let refused = |code: i64, message: &str, data: Value| {
-            HttpResponse::Ok().json(
-                json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": message, "data": data}}),
-            )
-        };
-        if method == "eth_feeHistory" || method == "eth_maxPriorityFeePerGas" {
-            return refused(-32601, "the method does not exist", Value::Null);
-        }
-        if method == "eth_getLogs" {
-            let address = request["params"][0]["address"].as_str().unwrap_or_default();
-            if address != address.to_ascii_lowercase() {
-                return HttpResponse::Ok().json(json!({"jsonrpc": "2.0", "id": 1, "result": []}));
-            }
-        }
-        let sent = reqwest::Client::new().post(target.as_str()).json(&*request).send().await.unwrap();
-        let mut answer: Value = sent.json().await.unwrap();
-        match method.as_str() {
-            // On chain, and yet an error.
-            "eth_sendRawTransaction" => {
-                return refused(-32000, "transaction already in block chain", Value::Null);
-            }
-            "eth_call" if !answer["error"].is_null() => {
-                let data = answer["error"]["data"].clone();
-                return refused(-32016, "Execution reverted", json!({"data": data}));
-            }
-            "eth_getTransactionReceipt" | "eth_getTransactionByHash" => {
-                if let Some(result) = answer["result"].as_object_mut() {
-                    result.insert("transactionIndex".to_owned(), json!("0x307830"));
-                }
-            }
-            "eth_chainId" | "eth_blockNumber" => {
-                let number =
-                    answer["result"].as_str().unwrap_or_default().trim_start_matches("0x").to_owned();
-                answer["result"] = json!(u64::from_str_radix(&number, 16).unwrap());
-            }
-            _ => {}
-        }
-        HttpResponse::Ok().json(answer)
-    }
-    let server = HttpServer::new(move || {
-        App::new().app_data(web::Data::new(target.clone())).default_service(web::to(answer))
-    })
-    .workers(1)
-    .bind("127.0.0.1:0")
-    .unwrap();
-    let address = server.addrs()[0];
-    tokio::spawn(server.run());
-    format!("http://{address}")
-}
-
-#[actix_web::test]
+#[tokio::test]
 async fn the_ways_of_consortium_nodes_are_understood() {
     let anvil = Anvil::start(0).await;
-    let url = quirky(anvil.url.clone());
-    let rpc = Rpc::new(reqwest::Client::new(), &url).unwrap();
+    let proxy = Proxy::quirky(&anvil.url);
+    let rpc = Rpc::new(reqwest::Client::new(), &proxy.url).unwrap();
     let (contract, _) = deploy(&rpc, &account(1), 0, 0, vec![account(9).address()]).await.unwrap();
     let evm = Evm::connect(rpc, CHAIN_ID, contract).await.unwrap();
     evm.register(&account(1), 0, ORIGIN, account(2).address()).await.unwrap();

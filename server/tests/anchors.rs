@@ -10,181 +10,47 @@
     reason = "a test may stop where it stands, says loudly what it skips, and does not use all that tests share"
 )]
 
+mod anchoring;
 mod database;
 #[path = "../../contracts/tests/node/mod.rs"]
 mod node;
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{Account, Chain as _, Evm, Head, Terms};
-use node::{Anvil, CHAIN_ID, account};
-use serde_json::{Value, json};
+use anchoring::{AT_ONCE, Dev, FREE, ORIGIN, World, keys, ledger_in};
+use contracts::{Chain as _, Head, Terms};
+use node::account;
+use serde_json::json;
 use server::{
     jobs::{
         anchor::Anchorer,
         sequencer::{self, Guard, Sequencer},
     },
-    service::{
-        chains::{self, Configured},
-        keys::{Keys, write_secret},
-        ledger::{Halt, Ledger},
-    },
+    service::{chains, ledger::Halt},
 };
-use store::{Store, anchor, ledger as rows};
-use trace::{
-    b64,
-    hash::{Hash, sha256},
-    keys::SecretKey,
-    tlog::{note::SignerKey, policy::Policy},
-};
-
-const ORIGIN: &str = "log.example/demo/2026";
-/// Anchors follow each other at once.
-const AT_ONCE: Duration = Duration::ZERO;
-
-struct World {
-    ledger: Arc<Ledger>,
-    sequencer: Sequencer,
-    evm: Evm,
-    chain: Configured,
-    anvil: Anvil,
-    entries: u32,
-}
-
-async fn ledger_in(url: &str) -> Arc<Ledger> {
-    let store = Store::open(url, 6).unwrap();
-    let signer = SignerKey { name: ORIGIN.parse().unwrap(), secret: SecretKey::from_seed(&[1; 32]) };
-    let ledger = Ledger::open(store, "log.example", "demo", [signer], Policy::default()).await.unwrap();
-    ledger.set_halt(None);
-    Arc::new(ledger)
-}
-
-/// The chain as an operator configures it.
-fn configured(rpc_url: &str, contract: contracts::Address) -> Configured {
-    let directory = std::env::temp_dir().join(format!("suyuan-chains-{}", uuid::Uuid::now_v7()));
-    std::fs::create_dir(&directory).unwrap();
-    let (key, file) = (directory.join("key"), directory.join("chains.toml"));
-    write_secret(&key, &b64::url(&[2; 32])).unwrap();
-    let text = format!(
-        "[[chain]]\nname = \"dev\"\nrpc_url = \"{rpc_url}\"\nchain_id = {CHAIN_ID}\ncontract = \"{contract}\"\nkey_file = \"{}\"\ngas_price_wei = 0\nfinality_blocks = 3\n",
-        key.display()
-    );
-    std::fs::write(&file, text).unwrap();
-    let read = chains::read(&file, &reqwest::Client::new()).unwrap().remove(0);
-    std::fs::remove_dir_all(directory).unwrap();
-    read
-}
-
-impl World {
-    async fn new(name: &str) -> Option<Self> {
-        let ledger = ledger_in(&database::fresh(name).await?).await;
-        let anvil = Anvil::start(0).await;
-        let (contract, _) = anvil.contract().await;
-        let evm = Evm::connect(anvil.rpc(), CHAIN_ID, contract).await.unwrap();
-        evm.register(&account(1), 0, ORIGIN, account(2).address()).await.unwrap();
-        let chain = configured(&anvil.url, contract);
-        let sequencer = Sequencer::lead(Arc::clone(&ledger)).await.unwrap().unwrap();
-        Some(Self { ledger, sequencer, evm, chain, anvil, entries: 0 })
-    }
-
-    async fn grow(&mut self, by: u32) {
-        let mut conn = self.ledger.store().connection().await.unwrap();
-        for number in self.entries..self.entries + by {
-            rows::queue(&mut conn, sha256(&number.to_be_bytes()).as_bytes()).await.unwrap();
-        }
-        self.entries += by;
-        self.sequencer.step().await.unwrap().unwrap();
-    }
-
-    async fn lead(&self) -> Anchorer<'_> {
-        // The connection of one that was just dropped may take a moment to go.
-        for _ in 0..50 {
-            if let Some(anchorer) = Anchorer::lead(&self.ledger, &self.chain).await.unwrap() {
-                return anchorer;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("nobody else sends on this chain");
-    }
-
-    async fn newest(&self) -> anchor::Anchor {
-        let mut conn = self.ledger.store().connection().await.unwrap();
-        let contract = self.chain.contract_text();
-        let place = anchor::Place { chain_id: i64::try_from(CHAIN_ID).unwrap(), contract: &contract };
-        anchor::newest(&mut conn, place).await.unwrap().unwrap()
-    }
-
-    /// Steps until the newest row is in `state`.
-    async fn until(&self, anchorer: &mut Anchorer<'_>, state: &str) -> anchor::Anchor {
-        for _ in 0..150 {
-            anchorer.follow(&self.evm).await.unwrap();
-            let newest = self.newest().await;
-            if newest.state == state {
-                return newest;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("never {state}: {:?}", self.newest().await);
-    }
-
-    /// Anchors the whole log by another account than the anchorer's, from the head of `from` entries on.
-    async fn anchored_by(&self, other: &Account, from: u64) {
-        let mut conn = self.ledger.store().connection().await.unwrap();
-        let (size, root, _) = self.ledger.head(&mut conn, self.ledger.open_log().id).await.unwrap();
-        let tree = self.ledger.tree();
-        let proof = tree.consistency_proof(&mut conn, self.ledger.open_log().id, from, size).await.unwrap();
-        let head = Head { origin: ORIGIN.to_owned(), size, root };
-        let terms = Terms { nonce: self.evm.nonce(other.address()).await.unwrap(), gas_price: 0 };
-        self.evm.submit(&self.evm.ticket(other, terms, &head, &proof).unwrap()).await.unwrap();
-        for _ in 0..50 {
-            if self.evm.find(ORIGIN, Some(size)).await.unwrap().is_some() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("not anchored by the other");
-    }
-
-    /// Waits until blocks have taken `count` transactions of the anchorer's account.
-    async fn mined(&self, count: u64) {
-        for _ in 0..50 {
-            if self.sent().await >= count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("not mined");
-    }
-
-    async fn sent(&self) -> u64 {
-        self.evm.nonce(account(2).address()).await.unwrap()
-    }
-}
-
-/// What a sequencer needs to seal its log: here it never does.
-fn keys() -> Arc<Keys> {
-    Arc::new(Keys::from_seeds("demo", &[1; 32], &[2; 32], &[3; 32]))
-}
+use store::{anchor, ledger as rows};
+use trace::hash::{Hash, sha256};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_is_anchored_with_its_proof_and_becomes_final() {
     let Some(mut world) = World::new("anchors_final").await else { return };
+    let dev = Dev::start().await;
     world.grow(7).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    assert_eq!(world.until(&mut anchorer, "final").await.size, 7);
+    assert_eq!(world.until(&dev, &mut anchorer, "final").await.size, 7);
     anchorer.step(AT_ONCE).await.unwrap();
-    assert_eq!(world.newest().await.size, 7, "the same head is not sent twice");
+    assert_eq!(world.newest(&dev.chain).await.size, 7, "the same head is not sent twice");
     drop(anchorer);
 
     world.grow(300).await;
-    let mut anchorer = world.lead().await;
-    assert!(Anchorer::lead(&world.ledger, &world.chain).await.unwrap().is_none(), "one sends on a chain");
+    let mut anchorer = world.lead(&dev.chain).await;
+    assert!(Anchorer::lead(&world.ledger, &dev.chain).await.unwrap().is_none(), "one sends on a chain");
     anchorer.step(Duration::from_hours(1)).await.unwrap();
-    assert_eq!(world.newest().await.size, 7, "not before the interval has passed");
+    assert_eq!(world.newest(&dev.chain).await.size, 7, "not before the interval has passed");
     anchorer.step(AT_ONCE).await.unwrap();
-    let second = world.until(&mut anchorer, "anchored").await;
-    let found = world.evm.find(ORIGIN, None).await.unwrap().unwrap();
+    let second = world.until(&dev, &mut anchorer, "anchored").await;
+    let found = dev.evm.find(ORIGIN, None).await.unwrap().unwrap();
     assert_eq!((found.head.size, found.head.root.as_bytes().to_vec()), (307, second.root));
     let mut conn = world.ledger.store().connection().await.unwrap();
     let standing = anchor::standing(&mut conn, world.ledger.open_log().id, 1, 10).await.unwrap();
@@ -194,40 +60,42 @@ async fn a_head_is_anchored_with_its_proof_and_becomes_final() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_or_after_sending_neither_loses_nor_doubles_an_anchor() {
     let Some(mut world) = World::new("anchors_crash").await else { return };
+    let dev = Dev::start().await;
     world.grow(5).await;
     // Kept, and the process ends before anything is sent.
-    let mut before = world.lead().await;
-    let kept = before.prepare(&world.evm).await.unwrap().unwrap();
+    let mut before = world.lead(&dev.chain).await;
+    let kept = before.prepare(&dev.evm).await.unwrap().unwrap();
     drop(before);
-    assert_eq!((kept.sent_at, world.sent().await), (None, 0));
-    let mut after = world.lead().await;
-    let anchored = world.until(&mut after, "anchored").await;
-    assert_eq!((anchored.id, anchored.tx_hash, world.sent().await), (kept.id, kept.tx_hash, 1));
+    assert_eq!((kept.sent_at, dev.sent().await), (None, 0));
+    let mut after = world.lead(&dev.chain).await;
+    let anchored = world.until(&dev, &mut after, "anchored").await;
+    assert_eq!((anchored.id, anchored.tx_hash, dev.sent().await), (kept.id, kept.tx_hash, 1));
     drop(after);
 
     // Sent, and the process ends before it knows.
     world.grow(5).await;
-    let mut before = world.lead().await;
+    let mut before = world.lead(&dev.chain).await;
     before.step(AT_ONCE).await.unwrap();
     drop(before);
-    assert_eq!(world.newest().await.state, "pending");
-    let mut after = world.lead().await;
-    assert_eq!(world.until(&mut after, "anchored").await.size, 10);
-    assert_eq!(world.sent().await, 2);
+    assert_eq!(world.newest(&dev.chain).await.state, "pending");
+    let mut after = world.lead(&dev.chain).await;
+    assert_eq!(world.until(&dev, &mut after, "anchored").await.size, 10);
+    assert_eq!(dev.sent().await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reorganised_chain_forgot_is_sent_again() {
     let Some(mut world) = World::new("anchors_reorg").await else { return };
+    let dev = Dev::start().await;
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    let first = world.until(&mut anchorer, "anchored").await;
+    let first = world.until(&dev, &mut anchorer, "anchored").await;
     let depth =
-        world.evm.block_number().await.unwrap() + 1 - u64::try_from(first.block_number.unwrap()).unwrap();
-    let _: Value = world.anvil.rpc().call("anvil_reorg", json!([depth, []])).await.unwrap();
-    assert!(world.evm.find(ORIGIN, None).await.unwrap().is_none(), "the chain forgot it");
-    let again = world.until(&mut anchorer, "final").await;
+        dev.evm.block_number().await.unwrap() + 1 - u64::try_from(first.block_number.unwrap()).unwrap();
+    dev.call("anvil_reorg", json!([depth, []])).await;
+    assert!(dev.evm.find(ORIGIN, None).await.unwrap().is_none(), "the chain forgot it");
+    let again = world.until(&dev, &mut anchorer, "final").await;
     assert_eq!((again.id, again.tx_hash), (first.id, first.tx_hash), "the same transaction in another block");
     assert_ne!(again.block_hash, first.block_hash);
 }
@@ -235,42 +103,44 @@ async fn what_a_reorganised_chain_forgot_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_the_chain_has_outgrown_fails_and_the_next_goes() {
     let Some(mut world) = World::new("anchors_outgrown").await else { return };
+    let dev = Dev::start().await;
     let other = account(3);
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    world.until(&mut anchorer, "final").await;
+    world.until(&dev, &mut anchorer, "final").await;
     drop(anchorer);
-    world.evm.add_publisher(&account(2), 0, ORIGIN, other.address()).await.unwrap();
+    dev.evm.add_publisher(&account(2), 0, ORIGIN, other.address()).await.unwrap();
 
     world.grow(2).await;
-    let mut anchorer = world.lead().await;
-    let kept = anchorer.prepare(&world.evm).await.unwrap().unwrap();
+    let mut anchorer = world.lead(&dev.chain).await;
+    let kept = anchorer.prepare(&dev.evm).await.unwrap().unwrap();
     drop(anchorer);
     world.grow(4).await;
-    world.anchored_by(&other, 3).await;
-    let used = world.sent().await;
-    let mut anchorer = world.lead().await;
-    assert!(!anchorer.follow(&world.evm).await.unwrap(), "nothing waits");
-    let failed = world.newest().await;
+    world.anchored_by(&dev, &other, 3).await;
+    let used = dev.sent().await;
+    let mut anchorer = world.lead(&dev.chain).await;
+    assert!(!anchorer.follow(&dev.evm).await.unwrap(), "nothing waits");
+    let failed = world.newest(&dev.chain).await;
     assert_eq!((failed.id, failed.size, failed.state.as_str()), (kept.id, 5, "failed"));
     assert_eq!(failed.reason.as_deref(), Some("the chain has 9 entries already"));
-    assert_eq!(world.sent().await, used, "no gas is spent on it");
+    assert_eq!(dev.sent().await, used, "no gas is spent on it");
     drop(anchorer);
 
     world.grow(1).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    assert_eq!(world.until(&mut anchorer, "anchored").await.size, 10);
+    assert_eq!(world.until(&dev, &mut anchorer, "anchored").await.size, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_anchor_that_is_found_on_the_chain_tells_its_gas() {
     let Some(mut world) = World::new("anchors_found").await else { return };
+    let dev = Dev::start().await;
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    let sent = world.newest().await;
+    let sent = world.newest(&dev.chain).await;
     // A replacement was kept, and no node ever had it: the first transaction is mined after all.
     let mut conn = world.ledger.store().connection().await.unwrap();
     let dearer = anchor::Signed {
@@ -281,8 +151,8 @@ async fn an_anchor_that_is_found_on_the_chain_tells_its_gas() {
         priced_at: chrono::Utc::now(),
     };
     anchor::replace(&mut conn, sent.id, &dearer).await.unwrap();
-    world.mined(1).await;
-    let found = world.until(&mut anchorer, "anchored").await;
+    dev.mined(1).await;
+    let found = world.until(&dev, &mut anchorer, "anchored").await;
     assert_eq!((found.tx_hash, found.gas_price), (sent.tx_hash, 0), "the one that a block took");
     let gas = found.gas_used.expect("it tells its gas");
     assert_eq!(anchor::gas_spent(&mut conn).await.unwrap(), [("dev".to_owned(), gas)]);
@@ -291,34 +161,36 @@ async fn an_anchor_that_is_found_on_the_chain_tells_its_gas() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nonce_that_nothing_comes_before_any_more_is_given_up() {
     let Some(mut world) = World::new("anchors_gap").await else { return };
+    let dev = Dev::start().await;
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
-    let kept = anchorer.prepare(&world.evm).await.unwrap().unwrap();
+    let mut anchorer = world.lead(&dev.chain).await;
+    let kept = anchorer.prepare(&dev.evm).await.unwrap().unwrap();
     // As after a re-organisation that took other transactions of the account with it.
     let mut conn = world.ledger.store().connection().await.unwrap();
     let head = Head { origin: ORIGIN.to_owned(), size: 3, root: Hash::from_slice(&kept.root).unwrap() };
-    let ahead = world.evm.ticket(&account(2), Terms { nonce: 5, gas_price: 0 }, &head, &[]).unwrap();
+    let ahead = dev.evm.ticket(&account(2), Terms { nonce: 5, gas_price: 0 }, &head, &[]).unwrap();
     let (raw, tx_hash) = (&ahead.raw, ahead.transaction.as_bytes());
     let signed = anchor::Signed { nonce: 5, raw, tx_hash, gas_price: 0, priced_at: chrono::Utc::now() };
     anchor::replace(&mut conn, kept.id, &signed).await.unwrap();
-    let found = world.until(&mut anchorer, "anchored").await;
-    assert_eq!((found.id, found.nonce, world.sent().await), (kept.id, 0, 1));
+    let found = world.until(&dev, &mut anchorer, "anchored").await;
+    assert_eq!((found.id, found.nonce, dev.sent().await), (kept.id, 0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_older_than_the_chain_signs_no_more() {
     let Some(mut world) = World::new("anchors_older").await else { return };
+    let dev = Dev::start().await;
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    world.until(&mut anchorer, "anchored").await;
+    world.until(&dev, &mut anchorer, "anchored").await;
     drop(anchorer);
     // The same history, restored from before the anchor, and nobody asked the chain at the start.
     let restored = ledger_in(&database::fresh("anchors_older_copy").await.unwrap()).await;
     let mut conn = restored.store().connection().await.unwrap();
     rows::queue(&mut conn, sha256(&0_u32.to_be_bytes()).as_bytes()).await.unwrap();
     Sequencer::lead(Arc::clone(&restored)).await.unwrap().unwrap().step().await.unwrap();
-    let mut behind = Anchorer::lead(&restored, &world.chain).await.unwrap().unwrap();
+    let mut behind = Anchorer::lead(&restored, &dev.chain).await.unwrap().unwrap();
     assert!(behind.step(AT_ONCE).await.is_err());
     assert_eq!(restored.halt(), Some(Halt::Behind { who: "dev".to_owned(), size: 3 }));
 }
@@ -326,30 +198,32 @@ async fn a_database_older_than_the_chain_signs_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_that_is_down_holds_up_nothing_else() {
     let Some(mut world) = World::new("anchors_down").await else { return };
-    let nobody = configured("http://127.0.0.1:9", world.chain.contract);
+    let dev = Dev::start().await;
+    let nobody = dev.told("http://127.0.0.1:9", FREE);
     world.grow(3).await;
     let mut anchorer = Anchorer::lead(&world.ledger, &nobody).await.unwrap().unwrap();
     assert!(anchorer.step(AT_ONCE).await.is_err());
     drop(anchorer);
     world.grow(3).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    assert_eq!(world.until(&mut anchorer, "anchored").await.size, 6, "back up, the newest head goes");
+    assert_eq!(world.until(&dev, &mut anchorer, "anchored").await.size, 6, "back up, the newest head goes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_below_or_beside_what_the_chain_has() {
     let Some(mut world) = World::new("anchors_guard").await else { return };
+    let dev = Dev::start().await;
     world.grow(8).await;
-    let mut anchorer = world.lead().await;
+    let mut anchorer = world.lead(&dev.chain).await;
     anchorer.step(AT_ONCE).await.unwrap();
-    world.until(&mut anchorer, "anchored").await;
+    world.until(&dev, &mut anchorer, "anchored").await;
 
     // An older copy of the database comes back, and the log would grow otherwise from there.
     let restored = ledger_in(&database::fresh("anchors_restored").await.unwrap()).await;
     let mut conn = restored.store().connection().await.unwrap();
     rows::queue(&mut conn, sha256(b"another history").as_bytes()).await.unwrap();
-    let chains = Arc::new(vec![configured(&world.anvil.url, world.chain.contract)]);
+    let chains = Arc::new(vec![dev.told(&dev.anvil.url, FREE)]);
     let guard = Guard { http: reqwest::Client::new(), chains, vouched: None };
     let job = tokio::spawn(sequencer::run(Arc::clone(&restored), keys(), Duration::from_millis(20), guard));
     let refused = Some(Halt::Behind { who: "dev".to_owned(), size: 8 });
@@ -377,9 +251,9 @@ async fn nothing_is_signed_below_or_beside_what_the_chain_has() {
         rows::queue(&mut conn, sha256(&number.to_be_bytes()).as_bytes()).await.unwrap();
     }
     sequencer.step().await.unwrap();
-    let says = world.chain.ask_for_head(&restored, &restored.open_log(), sequencer.size()).await.unwrap();
+    let says = dev.chain.ask_for_head(&restored, &restored.open_log(), sequencer.size()).await.unwrap();
     assert_eq!(says, chains::Says::Beyond { size: 8 });
     restored.set_halt(None);
-    let mut beside = Anchorer::lead(&restored, &world.chain).await.unwrap().unwrap();
+    let mut beside = Anchorer::lead(&restored, &dev.chain).await.unwrap().unwrap();
     assert!(beside.step(AT_ONCE).await.is_err(), "and it is not anchored");
 }

@@ -10,29 +10,44 @@ use contracts::{Account, Address, Receipt, Rpc, deploy};
 
 pub const CHAIN_ID: u64 = 31_337;
 
-/// anvil with a block a second; ends with the test.
+/// anvil; ends with the test.
 pub struct Anvil {
     child: Child,
     pub url: String,
 }
 
 impl Anvil {
-    /// `base_fee` in wei a unit of gas: 0 is free gas, as on a consortium chain.
+    /// With a block a second. `base_fee` in wei a unit of gas: 0 is free gas, as on a consortium chain.
     pub async fn start(base_fee: u64) -> Self {
+        Self::with_blocks(base_fee, "1").await
+    }
+
+    /// With a block each so many seconds.
+    pub async fn with_blocks(base_fee: u64, seconds: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/node_modules/.bin/anvil");
         let child = Command::new(program)
-            .args(["--port", &port, "--block-time", "1", "--order", "fifo", "--silent", "--gas-price", "0"])
+            .args([
+                "--port",
+                &port,
+                "--block-time",
+                seconds,
+                "--order",
+                "fifo",
+                "--silent",
+                "--gas-price",
+                "0",
+            ])
             .args(["--block-base-fee-per-gas", &base_fee.to_string()])
             .stdout(Stdio::null())
             .spawn()
             .expect("the dev chain is installed by `npm ci` in contracts/, which `make test` runs first");
         let anvil = Self { child, url: format!("http://127.0.0.1:{port}") };
-        for _ in 0..100 {
+        for _ in 0..500 {
             if anvil.rpc().call::<serde_json::Value>("eth_chainId", serde_json::json!([])).await.is_ok() {
                 return anvil;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("the dev chain does not answer");
     }

@@ -23,7 +23,7 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// Between two tries where another process sends, or the chain does not answer.
 const RETRY: Duration = Duration::from_secs(5);
 /// A transaction that no block has taken for so long is sent again as it is: a node that was killed has forgotten it.
-const SEND_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(10);
+const SEND_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(3);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AnchorError {
@@ -260,14 +260,20 @@ impl<'a> Anchorer<'a> {
     }
 
     /// Keeps the next transaction: the last head of a log that was sealed lately, then the open log's; `None` where the chain
-    /// has the newest witnessed heads already.
+    /// has the newest witnessed heads already. An origin that the contract refuses, because it was closed, holds up no other.
     pub async fn prepare(&mut self, evm: &Evm) -> Result<Option<Anchor>, AnchorError> {
+        let mut refused = None;
         for log in self.ledger.recent_logs(Utc::now() - SEALED_IS_RECENT) {
-            if let Some(row) = self.prepare_of(evm, &log).await? {
-                return Ok(Some(row));
+            match self.prepare_of(evm, &log).await {
+                Ok(None) => {}
+                Err(AnchorError::Chain(error @ ChainError::Refused(_))) => {
+                    tracing::warn!(chain = self.chain.name, origin = log.origin, %error, "not anchored");
+                    refused = Some(error);
+                }
+                prepared => return prepared,
             }
         }
-        Ok(None)
+        refused.map_or(Ok(None), |error| Err(error.into()))
     }
 
     async fn prepare_of(&mut self, evm: &Evm, log: &Log) -> Result<Option<Anchor>, AnchorError> {

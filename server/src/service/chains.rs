@@ -23,6 +23,8 @@ pub enum ChainsError {
     Format(PathBuf, #[source] toml::de::Error),
     #[error("two chains are named {0}")]
     TwiceNamed(String),
+    #[error("the chains {0} and {1} are one contract on one chain")]
+    TwicePlaced(String, String),
     #[error("the key of the chain {0} cannot be used")]
     Key(String, #[source] KeysError),
     #[error("the chain {0} cannot be used")]
@@ -150,6 +152,10 @@ pub fn read(path: &Path, http: &reqwest::Client) -> Result<Vec<Configured>, Chai
         if chains.iter().any(|other| other.name == told.name) {
             return Err(ChainsError::TwiceNamed(told.name));
         }
+        let place = |other: &&Configured| (other.chain_id, other.contract) == (told.chain_id, told.contract);
+        if let Some(other) = chains.iter().find(place) {
+            return Err(ChainsError::TwicePlaced(other.name.clone(), told.name));
+        }
         let failed = |error| ChainsError::Chain(told.name.clone(), error);
         let seed = read_seed(&told.key_file).map_err(|error| ChainsError::Key(told.name.clone(), error))?;
         chains.push(Configured {
@@ -168,4 +174,45 @@ pub fn read(path: &Path, http: &reqwest::Client) -> Result<Vec<Configured>, Chai
         });
     }
     Ok(chains)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(chains: &[(&str, &str)]) -> Result<Vec<Configured>, ChainsError> {
+        let directory = std::env::temp_dir().join(format!("suyuan-chains-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&directory).map_err(|error| ChainsError::Read(directory.clone(), error))?;
+        let (key, path) = (directory.join("key"), directory.join("chains.toml"));
+        crate::service::keys::write_secret(&key, &trace::b64::url(&[2; 32]))
+            .map_err(|error| ChainsError::Key(String::new(), error))?;
+        let written = chains.iter().map(|(name, contract)| {
+            format!(
+                "[[chain]]\nname = \"{name}\"\nrpc_url = \"http://127.0.0.1:9\"\nchain_id = 7\ncontract = \"0x{contract:0>40}\"\nkey_file = \"{}\"\ngas_price_wei = 8\nfinality_blocks = 1\n",
+                key.display()
+            )
+        });
+        std::fs::write(&path, written.collect::<String>())
+            .map_err(|error| ChainsError::Read(path.clone(), error))?;
+        let read = read(&path, &reqwest::Client::new());
+        std::fs::remove_dir_all(&directory).map_err(|error| ChainsError::Read(directory, error))?;
+        read
+    }
+
+    #[test]
+    fn two_chains_are_neither_named_alike_nor_one_contract() {
+        assert_eq!(file(&[("a", "1"), ("b", "2")]).map(|chains| chains.len()).ok(), Some(2));
+        assert!(matches!(file(&[("a", "1"), ("a", "2")]), Err(ChainsError::TwiceNamed(name)) if name == "a"));
+        assert!(matches!(file(&[("a", "1"), ("b", "1")]), Err(ChainsError::TwicePlaced(..))));
+    }
+
+    #[test]
+    fn a_price_rises_by_more_than_a_tenth_and_stops_at_its_bound() {
+        let fees = |price, price_max| Fees { price, price_max, patience: TimeDelta::zero() };
+        assert_eq!(fees(8, 64).rise(8), Some(10));
+        assert_eq!(fees(1, 8).rise(1), Some(2));
+        assert_eq!(fees(8, 9).rise(8), None);
+        assert_eq!(fees(0, 0).rise(0), None, "gas is free");
+        assert_eq!(fees(8, u64::MAX).rise(u64::MAX), None);
+    }
 }
