@@ -204,19 +204,19 @@ contract TraceLog {
             fn >>= 1;
             sn >>= 1;
         }
-        uint256 at = 0;
+        uint256 next = 0;
         bytes32 seed = oldRoot;
         // A complete old tree is not repeated in the proof.
         if (oldSize & (oldSize - 1) != 0) {
             if (proof.length == 0) revert WrongProofLength();
             seed = proof[0];
-            at = 1;
+            next = 1;
         }
         bytes32 fr = seed;
         bytes32 sr = seed;
-        for (; at < proof.length; ++at) {
+        for (; next < proof.length; ++next) {
             if (sn == 0) revert WrongProofLength();
-            bytes32 other = proof[at];
+            bytes32 other = proof[next];
             if (fn & 1 == 1 || fn == sn) {
                 fr = _node(other, fr);
                 sr = _node(other, sr);
@@ -237,11 +237,11 @@ contract TraceLog {
     /// SHA-256(0x01 ‖ left ‖ right) by the precompile, in memory that is free before and after.
     function _node(bytes32 left, bytes32 right) private view returns (bytes32 hash) {
         assembly ("memory-safe") {
-            let at := mload(0x40)
-            mstore8(at, 1)
-            mstore(add(at, 1), left)
-            mstore(add(at, 33), right)
-            if iszero(staticcall(gas(), 2, at, 65, 0, 32)) { revert(0, 0) }
+            let free := mload(0x40)
+            mstore8(free, 1)
+            mstore(add(free, 1), left)
+            mstore(add(free, 33), right)
+            if iszero(staticcall(gas(), 2, free, 65, 0, 32)) { revert(0, 0) }
             hash := mload(0)
         }
     }

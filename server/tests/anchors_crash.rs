@@ -98,6 +98,7 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
     let (admin, connection) = tokio_postgres::connect(&world.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let (mut cut, mut whole, mut usual) = (0, 0, 1_000);
+    let mut told = Vec::new();
     for round in 0..ROUNDS {
         world.grow(1 + round % 5).await;
         let mut anchorer = world.lead(&dev.chain).await;
@@ -112,7 +113,11 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
                     usual = usual.min(polls);
                 }
             }
-            Some(Err(_)) | None => cut += 1,
+            Some(Err(error)) => {
+                cut += 1;
+                told.push(error.to_string());
+            }
+            None => cut += 1,
         }
         match round % 16 {
             3 => {
@@ -127,7 +132,7 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
             _ => {}
         }
     }
-    assert!(cut > 150 && whole > 20, "{cut} cut off, {whole} whole: the moments miss the steps");
+    assert!(cut > 150 && whole > 20, "{cut} cut off, {whole} whole: the moments miss the steps; {told:?}");
 
     let end = Instant::now() + Duration::from_secs(20);
     let mut anchorer = world.lead(&dev.chain).await;
