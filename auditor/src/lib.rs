@@ -3,6 +3,7 @@
 
 pub mod mirror;
 mod online;
+pub mod receipt;
 mod report;
 pub mod state;
 pub mod verify;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use auditor::{
-    mirror,
+    mirror, receipt,
     state::{self, State},
     verify, witness,
 };
@@ -32,8 +32,11 @@ struct Cli {
 enum Command {
     /// Verify a bundle: offline, or with what a chain says. Exit status: 0 valid, 1 invalid, 2 could not check
     Verify {
-        /// The bundle, as downloaded from a proof page
+        /// The bundle, as downloaded from a proof page; with --receipt, a reading pack
         bundle: PathBuf,
+        /// The log's COSE receipt of the pack: checks that the log holds it, and nothing of who signed it
+        #[arg(long, value_name = "FILE", conflicts_with = "rpc")]
+        receipt: Option<PathBuf>,
         /// Whom to believe: logs, witnesses, quorum, registrars, chains
         #[arg(long)]
         trust: PathBuf,
@@ -105,7 +108,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut out = io::stdout().lock();
     match command {
-        Command::Verify { bundle, trust, rpc } => verify::run(&bundle, &trust, rpc.as_deref(), &mut out),
+        Command::Verify { bundle, receipt: Some(file), trust, .. } => {
+            receipt::run(&bundle, &file, &trust, &mut out)
+        }
+        Command::Verify { bundle, trust, rpc, .. } => verify::run(&bundle, &trust, rpc.as_deref(), &mut out),
         Command::Witness { listen, key, state, logs, init } => {
             let signer = state::read_key(&key)?;
             let logs = logs.iter().map(|log| log.parse()).collect::<Result<Vec<_>, _>>()?;

@@ -56,7 +56,7 @@ pub fn run(
     })
 }
 
-fn read_trust(path: &Path) -> Result<Policy, VerifyError> {
+pub(crate) fn read_trust(path: &Path) -> Result<Policy, VerifyError> {
     let name = path.display().to_string();
     let Some(bytes) = read_within(path, TRUST_BYTES_MAX)? else { return Err(VerifyError::LongTrust(name)) };
     let Ok(text) = String::from_utf8(bytes) else { return Err(VerifyError::NotText(name)) };
@@ -73,7 +73,7 @@ fn read_bundle(path: &Path) -> Result<Result<Bundle, String>, VerifyError> {
 }
 
 /// `None`: longer than that.
-fn read_within(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, VerifyError> {
+pub(crate) fn read_within(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, VerifyError> {
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
         let mut bytes = Vec::new();

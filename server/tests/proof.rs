@@ -31,6 +31,7 @@ use trace::{
     pack::{
         self,
         carriage::{Body as Carried, Item, Status},
+        receipt::Receipt,
         senml::{Number, Reading, Value, write_cbor},
     },
     record::{
@@ -38,6 +39,7 @@ use trace::{
         statement::{self, CodeRun, Possession, RevocationReason, Statement, prove_possession},
     },
     tlog::{
+        checkpoint::Checkpoint,
         cosignature,
         note::{Algorithm, Note, SignerKey},
         policy::Policy,
@@ -269,6 +271,21 @@ async fn a_bundle_carries_the_packs_that_a_record_names_and_when_it_was_made() {
     let head = read.verify(&entry, &world.ledger.open_log().verifier).unwrap();
     assert!(world.policy.witnessed(&read.checkpoint).unwrap().enough && head.origin == ORIGIN);
     assert!(read.verify(&pack, &world.ledger.open_log().verifier).is_err());
+
+    let issued = proof::receipt(&mut conn, &world.ledger, &pack).await.unwrap().to_bytes();
+    let receipt = Receipt::parse(&issued).unwrap();
+    let head = receipt.verify(&pack, &world.ledger.open_log().verifier).unwrap();
+    let noted: Vec<Checkpoint> = bundle
+        .seen
+        .iter()
+        .map(|seen| &seen.note)
+        .chain(&bundle.checkpoints)
+        .map(|note| note.text.parse().unwrap())
+        .collect();
+    assert!(noted.contains(&head), "a receipt's head is one that was cosigned: {head:?}");
+    assert_eq!(proof::receipt(&mut conn, &world.ledger, &pack).await.unwrap().to_bytes(), issued);
+    let of_record = proof::receipt(&mut conn, &world.ledger, &entry).await;
+    assert!(matches!(of_record, Err(proof::ProofError::Unknown)), "a record has a tlog-proof");
 }
 
 #[tokio::test(flavor = "multi_thread")]

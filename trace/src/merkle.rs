@@ -96,13 +96,17 @@ pub fn verify_inclusion(
     leaf: &Hash,
     proof: &[Hash],
 ) -> Result<(), ProofError> {
+    if inclusion_root(size, index, leaf, proof)? == *root { Ok(()) } else { Err(ProofError::OtherRoot) }
+}
+
+/// The root that an audit path leads to: for proofs whose root is signed and not stated.
+pub fn inclusion_root(size: u64, index: u64, leaf: &Hash, proof: &[Hash]) -> Result<Hash, ProofError> {
     let siblings = inclusion_siblings(size, index)?;
     check_length(siblings.len(), proof.len())?;
-    let computed = siblings.iter().zip(proof).fold(*leaf, |hash, (sibling, other)| match sibling {
+    Ok(siblings.iter().zip(proof).fold(*leaf, |hash, (sibling, other)| match sibling {
         Side::Left => node_hash(other, &hash),
         Side::Right => node_hash(&hash, other),
-    });
-    if computed == *root { Ok(()) } else { Err(ProofError::OtherRoot) }
+    }))
 }
 
 /// Checks that the tree (`new_size`, `new_root`) extends the tree (`old_size`, `old_root`) (RFC 9162 §2.1.4.2). Every tree

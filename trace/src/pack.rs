@@ -5,6 +5,7 @@
 
 pub mod carriage;
 pub mod device;
+pub mod receipt;
 pub mod senml;
 
 use ed25519_dalek::Signature;

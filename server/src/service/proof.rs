@@ -9,8 +9,10 @@ use store::{Connection, StoreError, record::Record as Row};
 use story::Story;
 use trace::{
     bundle::{BUNDLE_BYTES_MAX, Bundle, ITEMS_MAX},
+    hash::Hash,
     keys::KeyError,
-    tlog::proof::TlogProof,
+    pack::receipt::{Receipt, ReceiptError},
+    tlog::{checkpoint::Checkpoint, proof::TlogProof},
 };
 use uuid::Uuid;
 
@@ -35,6 +37,8 @@ pub enum ProofError {
     TooMany,
     #[error("a stored value is not what was written")]
     Corrupt,
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -98,6 +102,18 @@ pub async fn of_lots(
         return Err(ProofError::Unknown);
     }
     of_records(conn, ledger, keys, records.into_values().collect(), reader).await
+}
+
+/// A pack's inclusion as a COSE receipt (RFC 9942), under the first witnessed head that covers it: asked again, it is the same.
+pub async fn receipt(conn: &mut Connection, ledger: &Ledger, entry: &Hash) -> Result<Receipt, ProofError> {
+    store::pack::by_entry(conn, entry.as_bytes()).await?.ok_or(ProofError::Unknown)?;
+    let at = ledger.locate(conn, entry).await?.ok_or(ProofError::NotYet)?;
+    let covering = ledger.witnessed_covering(conn, at.log_id, at.index).await?;
+    let (_, note) = covering.ok_or(ProofError::NotYet)?;
+    let head: Checkpoint = note.text.parse().map_err(|_| ProofError::Corrupt)?;
+    let log = ledger.log(conn, at.log_id).await?;
+    let path = ledger.tree().inclusion_proof(conn, at.log_id, head.size, at.index).await?;
+    Ok(Receipt::sign(&head, at.index, path, ledger.signer(&log)?)?)
 }
 
 /// A single record's proof as plain C2SP tlog-proof.

@@ -9,7 +9,7 @@ use actix_web::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use trace::{bundle, gs1::DigitalLink, hash::Hash, tlog::tile::TilePath};
+use trace::{bundle, gs1::DigitalLink, hash::Hash, pack::receipt, tlog::tile::TilePath};
 use uuid::Uuid;
 
 use crate::{
@@ -34,6 +34,7 @@ pub fn routes(routes: &mut ServiceConfig) {
         .route("/api/v1/log/inclusion", get().to(inclusion))
         .route("/api/v1/log/consistency", get().to(consistency))
         .route("/proof/lot/{key:.*}", get().to(lot_bundle))
+        .route("/proof/pack/{entry}.cose", get().to(pack_receipt))
         .route("/proof/{jti}.tlog-proof", get().to(tlog_proof))
         .route("/proof/{jti}", get().to(record_bundle))
         .route("/{ledger}/{shard}/checkpoint", get().to(checkpoint))
@@ -55,6 +56,9 @@ impl From<ProofError> for WebError {
             ProofError::Unknown => Self::NotFound,
             ProofError::NotYet => Self::Unavailable("no witnessed checkpoint covers the record yet"),
             ProofError::TooMany => Self::TooLarge,
+            ProofError::Ledger(LedgerError::NoKey { .. }) => {
+                Self::Unavailable("the key of the sealed log is not here any more: a bundle shows the same")
+            }
             error => Self::internal(error),
         }
     }
@@ -243,6 +247,19 @@ async fn tlog_proof(state: Data<AppState>, jti: Path<String>) -> Result<HttpResp
         .content_type("text/plain; charset=utf-8")
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{jti}.tlog-proof\"")))
         .body(found.to_string()))
+}
+
+/// A reading pack's inclusion for readers who have COSE: `/proof/pack/{entry}.cose`.
+async fn pack_receipt(state: Data<AppState>, entry: Path<String>) -> Result<HttpResponse, WebError> {
+    let entry: Hash = entry.parse().map_err(|_| WebError::NotFound)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let found = proof::receipt(&mut conn, &state.ledger, &entry).await?;
+    let name = format!("attachment; filename=\"{entry}.cose\"");
+    Ok(HttpResponse::Ok()
+        .content_type(receipt::MEDIA_TYPE)
+        .insert_header((header::CACHE_CONTROL, BRIEF))
+        .insert_header((header::CONTENT_DISPOSITION, name))
+        .body(found.to_bytes()))
 }
 
 /// The whole story upstream of a lot or pack: `/proof/lot/01/{gtin}/10/{lot}`.
