@@ -24,6 +24,7 @@ use crate::{
 
 pub use self::options::{Options, Ports};
 const READY_PATIENCE: Duration = Duration::from_mins(1);
+const HELP_PHONE: &str = "0771-000 0000";
 const LEDGER: &str = "suyuan-demo";
 /// GS1's example prefix 952: nothing that it numbers exists.
 const OPERATOR_PGLN: &str = "9521234000006";
@@ -306,6 +307,7 @@ impl Stack {
             // A phone of the room gets the scan page and the bundle in clear; signing in needs --lan.
             ("SUYUAN_LISTEN", format!("0.0.0.0:{}", self.options.http_port)),
             ("SUYUAN_PUBLIC_BASE_URL", self.public_url()),
+            ("SUYUAN_HELP_PHONE", HELP_PHONE.to_owned()),
             ("SUYUAN_LEDGER", LEDGER.to_owned()),
             ("SUYUAN_LOG_HOST", "localhost".to_owned()),
             ("SUYUAN_LOG_KEY_FILE", format!("{},{}", file("log.key"), file("next-log.key"))),

@@ -5,6 +5,7 @@ nav-search = Search
 nav-alerts = Alerts
 language-chinese = 中文
 footer-promise = Every record can be checked offline; nobody has to trust us.
+footer-phone = Call { $phone } for help
 footer-help = Need help? Ask the site or the person who issued your sign-in.
 to-start = To the start
 back = Back

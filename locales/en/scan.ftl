@@ -89,7 +89,9 @@ scans = This code was scanned { $times ->
 }, first in { $month }.
 scans-first = You are the first to scan this code.
 label-title = Label
-label-sheet = A4 sheet
+label-one = One
+label-sheet = A4 sheet { $labels }
+label-print = Print at actual size, without scaling and without margins.
 role-operator = Operator
 role-regulator = Authority
 verdict-void = The code was voided

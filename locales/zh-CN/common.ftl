@@ -5,6 +5,7 @@ nav-search = 查询
 nav-alerts = 告警
 language-chinese = 中文
 footer-promise = 记录可以离线核实，不必相信我们。
+footer-phone = 求助电话 { $phone }
 footer-help = 需要帮助，请联系您所在的站点或经办人。
 to-start = 回到首页
 back = 返回

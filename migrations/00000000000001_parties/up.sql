@@ -52,7 +52,10 @@ create table trade_item (
     product text not null,
     name text not null,
     piece_amount bigint check (piece_amount > 0),  -- grams or cm3 in one piece, where sold by the piece
-    created_at timestamptz not null default now()
+    net_amount bigint check (net_amount > 0),      -- net content of a pack
+    net_unit text check (net_unit in ('g', 'cm3')),
+    created_at timestamptz not null default now(),
+    check ((net_amount is null) = (net_unit is null))
 );
 create index trade_item_party on trade_item (party_id, profile, product);
 

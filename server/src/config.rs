@@ -34,6 +34,9 @@ pub struct HttpConfig {
     /// What stands before every printed path: scheme and host, no trailing slash
     #[arg(long, env = "SUYUAN_PUBLIC_BASE_URL", default_value = "http://127.0.0.1:8460")]
     pub public_base_url: String,
+    /// Telephone number for help, shown on every page
+    #[arg(long, env = "SUYUAN_HELP_PHONE", value_parser = telephone)]
+    pub help_phone: Option<String>,
     /// Worker threads for requests
     #[arg(long, env = "SUYUAN_HTTP_WORKERS", default_value_t = 4)]
     pub http_workers: usize,
@@ -46,6 +49,13 @@ pub struct HttpConfig {
     /// PEM private key of the certificate
     #[arg(long, env = "SUYUAN_TLS_KEY_FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
+}
+
+/// Digits, and what parts them for the eye.
+fn telephone(text: &str) -> Result<String, &'static str> {
+    let signs = text.chars().all(|sign| sign.is_ascii_digit() || "+-() ".contains(sign));
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    if signs && (3..=20).contains(&digits) { Ok(text.to_owned()) } else { Err("not a telephone number") }
 }
 
 #[derive(Debug, Clone, Args)]

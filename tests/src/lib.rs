@@ -1,10 +1,13 @@
 //! End-to-end tests on the real database, broker, chain and browser.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::missing_panics_doc,
     reason = "a harness says what it expects by failing"
 )]
 
 pub mod audit;
+pub mod browser;
 pub mod gs1_schema;
+pub mod targets;

@@ -24,7 +24,11 @@ use demo::{
     season::{self, SeasonReport},
     stack::{Options, Ports, Stack, programs_beside_us},
 };
-use system_tests::audit::{ask, fsck, said};
+use system_tests::{
+    audit::{ask, fsck, said},
+    browser::Browser,
+    targets,
+};
 
 /// Names of the season's natural persons: none may stand in clear in the database.
 const PEOPLE: [&str; 7] = ["甘桂生", "农秀兰", "黄国强", "韦志明", "陆美英", "莫家林", "黄保管"];
@@ -214,6 +218,7 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
     the_page_checks_the_proof_as_the_auditor_does(&house).await;
     an_unknown_code_was_never_issued(&house).await;
+    pages_are_fit_for_a_telephone_and_labels_for_a_printer(&house).await;
     readings_are_evidence(&house).await;
     the_log_can_be_mirrored(&house).await;
     no_person_stands_in_clear_in_a_dump(&house);
@@ -395,6 +400,36 @@ fn a_browser_shows_the_story(house: &House, path: &str) {
             return;
         }
         assert!(Instant::now() < until, "Chromium does not show the story of {path}: {}", said(&shown));
+    }
+}
+
+/// Signed out, and as people of the season, whose forms and lists are their own.
+async fn pages_are_fit_for_a_telephone_and_labels_for_a_printer(house: &House) {
+    let Some(mut browser) = Browser::start(&house.data.join("telephone")) else { return };
+    let base = house.stack.base_url();
+    let lot = &house.report.commodities[0].lot_path;
+    let pack = house.stack.first_pack(lot).await.unwrap().unwrap();
+    let never = "/01/09521234000150/21/6ABCDEFGHJKMNPQRS";
+    let sheet = format!("/labels{pack}?sheet=3x8");
+    let open = ["/", "/find?code=x", "/sign-in", "/nowhere", never, lot, &pack, &sheet].map(str::to_owned);
+    targets::check(&mut browser, &base, "", &open);
+    for (sheet, labels, millimetres) in [("3x8", 24, (70.0, 37.0)), ("2x5", 10, (105.0, 57.0))] {
+        let url = format!("{base}/labels{pack}?sheet={sheet}");
+        assert_eq!(targets::printed(&mut browser, &url), (1, labels, millimetres), "{sheet}");
+    }
+    for login in ["jianguan", "guitang", "wuming", "mo", "wei"] {
+        let person = house.report.people.iter().find(|person| person.login == login).unwrap();
+        let (_, cookie) = house.stack.session(login, &person.password).await.unwrap();
+        let mut pages =
+            ["/day", "/alerts", "/exceptions", "/reports", "/me/keys"].map(str::to_owned).to_vec();
+        for (prefix, most) in [("/work/", 100), ("/receipts/", 1), ("/lots/", 1)] {
+            pages.extend(targets::links(&mut browser, &base, &cookie, "/day", prefix).into_iter().take(most));
+        }
+        if login == "jianguan" {
+            let file = format!("/lots{}", lot.replacen("/01", "", 1).replacen("/10", "", 1));
+            pages.extend(["/search?q=R".to_owned(), format!("{file}/trace"), file]);
+        }
+        targets::check(&mut browser, &base, &cookie, &pages);
     }
 }
 

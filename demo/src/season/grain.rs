@@ -91,16 +91,12 @@ async fn register(scene: &mut Scene) -> Result<(), FrontDoorError> {
     }
     scene.item("wuming", WET, ("grain", "wet-paddy"), "湿稻谷").await?;
     scene.item("wuming", PADDY, ("grain", "paddy"), "晚籼稻谷").await?;
-    for (item, product, name) in [
-        (RICE, "rice", "大米"),
-        (BROKEN, "broken", "碎米"),
-        (BRAN, "bran", "米糠"),
-        (HUSK, "husk", "稻壳"),
-        (BAGS, "retail-rice", "大米 5kg"),
-    ] {
+    for (item, product, name) in
+        [(RICE, "rice", "大米"), (BROKEN, "broken", "碎米"), (BRAN, "bran", "米糠"), (HUSK, "husk", "稻壳")]
+    {
         scene.item("taoyuan", item, ("grain", product), name).await?;
     }
-    Ok(())
+    scene.pack("taoyuan", BAGS, ("grain", "retail-rice"), "大米 5kg", ("5", "KGM")).await
 }
 
 async fn from_field_to_bin(scene: &mut Scene, harvest: &Harvest) -> Result<(), FrontDoorError> {

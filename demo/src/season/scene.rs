@@ -254,8 +254,27 @@ impl Scene {
         (profile, product): (&str, &str),
         name: &str,
     ) -> Result<(), FrontDoorError> {
-        let body =
-            json!({"party": party, "gtin": gtin(item), "profile": profile, "product": product, "name": name});
+        self.trade_item(
+            json!({"party": party, "gtin": gtin(item), "profile": profile, "product": product, "name": name}),
+        )
+        .await
+    }
+
+    /// An item with a net content on its label.
+    pub async fn pack(
+        &self,
+        party: &str,
+        item: u32,
+        (profile, product): (&str, &str),
+        name: &str,
+        (amount, unit): (&str, &str),
+    ) -> Result<(), FrontDoorError> {
+        self.trade_item(json!({"party": party, "gtin": gtin(item), "profile": profile, "product": product,
+            "name": name, "net": {"amount": amount, "unit": unit}}))
+            .await
+    }
+
+    async fn trade_item(&self, body: Json) -> Result<(), FrontDoorError> {
         self.front.post_json(&self.operator, "/api/v1/trade-items", &body).await?;
         Ok(())
     }

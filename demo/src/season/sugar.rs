@@ -207,7 +207,7 @@ async fn register(scene: &mut Scene) -> Result<(), FrontDoorError> {
     ] {
         scene.item("guitang", item, ("sugar", product), name).await?;
     }
-    scene.item("tianwei", RETAIL, ("sugar", "retail-sugar"), "白砂糖 500g").await
+    scene.pack("tianwei", RETAIL, ("sugar", "retail-sugar"), "白砂糖 500g", ("500", "GRM")).await
 }
 
 async fn harvest_and_haul(scene: &mut Scene, ticket: &Ticket) -> Result<(), FrontDoorError> {

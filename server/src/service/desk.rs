@@ -185,6 +185,8 @@ pub struct Sent {
     pub value: String,
     /// Digital Link of the device, (8004).
     pub device: String,
+    /// When it measured.
+    pub at: DateTime<Utc>,
     /// The pack that carried it.
     pub evidence: Evidence,
 }
@@ -237,7 +239,12 @@ pub async fn instruments(
             if is_its && asset.len() <= GIAI_CHARACTERS_MAX {
                 let (value, device) = (reading.value.to_string(), format!("https://id.gs1.org/8004/{asset}"));
                 let evidence = Evidence { entry, by_device: signs };
-                sent.entry(field.id.clone()).or_default().push(Sent { value, device, evidence });
+                sent.entry(field.id.clone()).or_default().push(Sent {
+                    value,
+                    device,
+                    at: reading.at,
+                    evidence,
+                });
             }
         }
     }

@@ -12,7 +12,7 @@ use trace::{
     gs1::{self, Gln, Gsrn, Gtin, PartyId, Pgln, check_digit},
     keys::KeyRole,
     profile::Refusal,
-    quantity::{Decimal, Measure, Quantity},
+    quantity::{Decimal, Measure, Quantity, Unit},
 };
 use uuid::Uuid;
 
@@ -84,6 +84,26 @@ pub struct TradeItemForm {
     pub name: String,
     /// What one piece holds, in the product's own unit.
     pub piece: Option<Decimal>,
+    /// What stands on the pack.
+    pub net: Option<NetContent>,
+}
+
+/// A pack's net content, as the label states it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetContent {
+    pub amount: Decimal,
+    /// UN/ECE Rec 20, of a mass or a volume.
+    pub unit: String,
+}
+
+impl NetContent {
+    fn quantity(&self) -> Result<Quantity, Refusal> {
+        let measure = Measure::from_code(&self.unit).filter(|measure| measure.unit() != Unit::Piece);
+        let measure = measure.ok_or_else(|| Refusal::new("net", "quantity"))?;
+        let quantity = Quantity::of(self.amount, measure).ok().filter(|quantity| quantity.amount > 0);
+        quantity.ok_or_else(|| Refusal::new("net", "quantity"))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -295,6 +315,7 @@ impl Registry<'_> {
                 Some(amount.amount)
             }
         };
+        let net = form.net.as_ref().map(NetContent::quantity).transpose()?;
         let mut transaction = self.store.begin().await?;
         let owner = owner(&mut transaction, &form.party).await?;
         let item = TradeItem {
@@ -304,6 +325,8 @@ impl Registry<'_> {
             product: form.product.clone(),
             name: form.name.clone(),
             piece_amount,
+            net_amount: net.map(|net| net.amount),
+            net_unit: net.map(|net| net.unit.to_string()),
         };
         if let Some(known) = party::trade_item(&mut transaction, &item.gtin).await? {
             return if known == item { Ok(known) } else { Err(Refusal::new("gtin", "taken").into()) };

@@ -14,6 +14,7 @@ use crate::{
         AppState, WebError,
         caller::SignedIn,
         day::{lot_href, place_name, product_name},
+        locale::Moment,
         page::{self, Frame},
         scan::party_name,
     },
@@ -32,8 +33,8 @@ struct AlertView {
     party: String,
     value: String,
     threshold: String,
-    raised: String,
-    cleared: Option<String>,
+    raised: Moment,
+    cleared: Option<Moment>,
     /// (address, name).
     lots: Vec<(String, String)>,
 }

@@ -4,7 +4,7 @@ use crate::{service::climate::Chart, web::locale::Words};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 30.0;
 const TOP: f64 = 12.0;
 
@@ -21,8 +21,6 @@ pub struct ChartView {
     pub limit_label: String,
     /// (y, label).
     pub scale: Vec<(String, String)>,
-    pub from: String,
-    pub to: String,
 }
 
 /// `None` where there is nothing to draw.
@@ -63,8 +61,8 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
                 ("min", number(lowest)),
                 ("max", number(highest)),
                 ("count", chart.readings.to_string()),
-                ("from", w.moment(first.at, None)),
-                ("to", w.moment(newest.at, None)),
+                ("from", w.moment(first.at, None).text),
+                ("to", w.moment(newest.at, None).text),
             ],
         ),
         title: metric,
@@ -76,8 +74,6 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
             .into_iter()
             .map(|value| (format!("{:.1}", y(value)), format!("{value:.1}")))
             .collect(),
-        from: w.moment(first.at, None),
-        to: w.moment(newest.at, None),
     })
 }
 

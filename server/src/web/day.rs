@@ -17,7 +17,7 @@ use crate::{
     web::{
         AppState, WebError,
         caller::SignedIn,
-        locale::Words,
+        locale::{Moment, Words},
         page::{self, Frame},
         scan::{named_by, party_name, standing_chip, step_name},
     },
@@ -50,14 +50,14 @@ struct HeldView {
 struct AwaitedView {
     number: String,
     from: String,
-    sent: String,
+    sent: Moment,
     lines: Vec<String>,
 }
 
 struct RecordView {
     jti: String,
     name: String,
-    when: String,
+    when: Moment,
 }
 
 #[derive(Template)]
@@ -72,7 +72,7 @@ struct DayPage {
     held: Vec<HeldView>,
     awaited: Vec<AwaitedView>,
     records: Vec<RecordView>,
-    looks: Vec<(String, String, String)>,
+    looks: Vec<(Moment, String, String)>,
 }
 
 async fn day(
@@ -257,8 +257,8 @@ struct ReceiptPage {
     f: Frame,
     name: String,
     jti: String,
-    when: String,
-    accepted: String,
+    when: Moment,
+    accepted: Moment,
     grade: String,
     custody: String,
     leaf: Option<String>,

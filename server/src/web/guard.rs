@@ -43,9 +43,9 @@ pub fn allow_module(response: &mut HttpResponse) {
 
 fn policy(scripts: &str) -> HeaderValue {
     let policy = format!(
-        "default-src 'none'; style-src '{}'; script-src {scripts}; connect-src 'self'; img-src 'self' data:; \
+        "default-src 'none'; style-src {}; script-src {scripts}; connect-src 'self'; img-src 'self' data:; \
          manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        page::style_source()
+        page::style_sources()
     );
     HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }

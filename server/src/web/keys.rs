@@ -27,6 +27,7 @@ use crate::{
         AppState, WebError, assets,
         caller::SignedIn,
         guard,
+        locale::Moment,
         page::{self, Frame},
     },
 };
@@ -59,7 +60,7 @@ impl From<OwnKeyError> for WebError {
 struct Listed {
     kid: String,
     good: bool,
-    since: String,
+    since: Moment,
 }
 
 #[derive(Template)]

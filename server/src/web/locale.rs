@@ -1,9 +1,9 @@
 //! The reader's language: Fluent messages from `locales/`, chosen by cookie, then by `Accept-Language`.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use actix_web::{HttpRequest, http::header};
-use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, Timelike as _, Utc};
+use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, SecondsFormat, Timelike as _, Utc};
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
 use fluent_syntax::ast::Entry;
 use trace::keys::Custody;
@@ -213,11 +213,6 @@ impl Words {
         self.format(key, Some(&args))
     }
 
-    /// A message with two arguments, for templates.
-    pub fn say2(&self, key: &str, name: &str, value: &str, other: &str, other_value: &str) -> String {
-        self.with(key, [(name, value.to_owned()), (other, other_value.to_owned())])
-    }
-
     /// A message with its arguments.
     pub fn with<'a>(&self, key: &str, values: impl IntoIterator<Item = (&'a str, String)>) -> String {
         let mut args = FluentArgs::new();
@@ -259,15 +254,36 @@ impl Words {
     /// A date or a date and time in ISO 8601 as people say it; anything else as it is.
     pub fn day_or_moment(&self, text: &str) -> String {
         if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-            return self.moment(at.with_timezone(&Utc), Some(&at.offset().to_string()));
+            return self.moment(at.with_timezone(&Utc), Some(&at.offset().to_string())).text;
         }
         text.parse().map_or_else(|_| text.to_owned(), |date| self.day(date))
     }
 
     /// Day and minute at `offset` (`+08:00`), or in the time of China.
-    pub fn moment(&self, at: DateTime<Utc>, offset: Option<&str>) -> String {
+    pub fn moment(&self, at: DateTime<Utc>, offset: Option<&str>) -> Moment {
         let local = at.with_timezone(&zone(offset));
-        format!("{} {:02}:{:02}", self.day(local.date_naive()), local.hour(), local.minute())
+        let text = format!("{} {:02}:{:02}", self.day(local.date_naive()), local.hour(), local.minute());
+        Moment { text, datetime: local.to_rfc3339_opts(SecondsFormat::Secs, false) }
+    }
+
+    /// `month` as an element of a page.
+    pub fn month_of_year(&self, month: NaiveDate) -> Moment {
+        Moment { text: self.month(month), datetime: month.format("%Y-%m").to_string() }
+    }
+
+    /// A message with a moment in it, which stays an element of its own.
+    pub fn timed<'a>(
+        &self,
+        key: &str,
+        name: &'a str,
+        moment: Moment,
+        values: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Timed {
+        let said = self.with(key, values.into_iter().chain([(name, MOMENT_STANDS_HERE.to_string())]));
+        match said.split_once(MOMENT_STANDS_HERE) {
+            Some((before, after)) => Timed { before: before.to_owned(), moment, after: after.to_owned() },
+            None => Timed { before: said, moment, after: String::new() },
+        }
     }
 
     /// An amount in the smallest unit (g, cm3, piece) as people say it.
@@ -290,6 +306,34 @@ impl Words {
     pub fn custody(&self, custody: Custody) -> String {
         self.say(&format!("custody-{custody}"))
     }
+}
+
+/// A private-use character, which no message holds.
+const MOMENT_STANDS_HERE: char = '\u{e000}';
+
+/// A moment in people's words, and for machines: HTML's `time` element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    pub text: String,
+    /// As HTML's `datetime` attribute takes it.
+    datetime: String,
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, r#"<time datetime="{}">{}</time>"#, self.datetime, self.text)
+    }
+}
+
+/// Digits, and words of ours.
+impl askama::filters::HtmlSafe for Moment {}
+
+/// Words around a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timed {
+    pub before: String,
+    pub moment: Moment,
+    pub after: String,
 }
 
 /// A count is a number to Fluent, so that a language can tell one from many; anything else stays text.
@@ -385,13 +429,46 @@ mod tests {
                 "Han in {}",
                 path.display()
             );
-            for call in ["say(\"", "say1(\"", "say2(\""] {
+            for call in ["say(\"", "say1(\""] {
                 for rest in text.split(call).skip(1) {
                     let key = rest.split('"').next().unwrap();
                     assert!(known.contains(key), "{} asks for {key}", path.display());
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_column_of_a_profile_s_tables_has_a_name_in_every_language() {
+        let profiles = crate::service::profiles::Profiles::read(&root().join("profiles")).unwrap();
+        let mut columns = BTreeSet::new();
+        for profile in profiles.iter() {
+            for step in profile.steps() {
+                for field in &step.fields {
+                    let key = profile.field_key(step, field);
+                    columns.extend(field.columns.iter().map(|column| format!("{key}-{}", column.id)));
+                }
+            }
+        }
+        assert!(!columns.is_empty());
+        for language in [Language::ZhCn, Language::En] {
+            let known = keys(language);
+            assert_eq!(columns.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+        }
+    }
+
+    #[test]
+    fn a_moment_in_a_message_is_an_element_of_its_own() {
+        let locales = Locales::read(&root().join("locales")).unwrap();
+        let words = locales.words(Language::En);
+        let at = DateTime::parse_from_rfc3339("2026-11-21T00:30:00Z").unwrap().to_utc();
+        let said =
+            words.timed("work-sent-by", "at", words.moment(at, None), [("device", "scale".to_owned())]);
+        assert!(said.before.contains("scale"), "{said:?}");
+        assert_eq!(
+            said.moment.to_string(),
+            r#"<time datetime="2026-11-21T08:30:00+08:00">21 November 2026 08:30</time>"#
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use askama::Template;
 use base64::Engine as _;
 use trace::hash::sha256;
@@ -10,6 +10,7 @@ use trace::hash::sha256;
 use crate::{
     service::account::Member,
     web::{
+        AppState,
         error::{Problem, WebError},
         locale::Words,
     },
@@ -18,15 +19,19 @@ use crate::{
 /// Inlined into every page: one round trip fewer for who scans.
 pub const CSS: &str = include_str!("../../../static/page.css");
 
-/// The CSP source that allows exactly this style and no other.
-pub fn style_source() -> &'static str {
-    static SOURCE: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "sha256-{}",
-            base64::engine::general_purpose::STANDARD.encode(sha256(CSS.as_bytes()).as_bytes())
-        )
+/// Inlined into the pages that are printed as labels.
+pub const LABEL_CSS: &str = include_str!("../../../static/label.css");
+
+/// The CSP sources that allow exactly these styles and no other.
+pub fn style_sources() -> &'static str {
+    static SOURCES: LazyLock<String> = LazyLock::new(|| {
+        let source = |css: &str| {
+            let hash = base64::engine::general_purpose::STANDARD.encode(sha256(css.as_bytes()).as_bytes());
+            format!("'sha256-{hash}'")
+        };
+        [CSS, LABEL_CSS].map(source).join(" ")
     });
-    &SOURCE
+    &SOURCES
 }
 
 /// What the layout needs to know about the reader.
@@ -35,12 +40,21 @@ pub struct Frame {
     pub member: Option<Member>,
     /// Path and query of this page: where a change of language comes back to.
     pub here: String,
+    /// Who can be asked.
+    pub help_phone: Option<String>,
 }
 
 impl Frame {
     pub fn new(request: &HttpRequest, member: Option<Member>) -> Self {
         let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Self { w: Words::of(request), member, here }
+        let state = request.app_data::<Data<AppState>>();
+        let help_phone = state.and_then(|state| state.config.http.help_phone.clone());
+        Self { w: Words::of(request), member, here, help_phone }
+    }
+
+    /// The number as a telephone dials it (RFC 3966 §3: without what only parts it for the eye).
+    pub fn dialled(&self, phone: &str) -> String {
+        phone.chars().filter(|sign| sign.is_ascii_digit() || *sign == '+').collect()
     }
 
     /// `here`, percent-encoded for a query.
@@ -71,6 +85,7 @@ struct ProblemPage {
     f: Frame,
     title: String,
     what_now: String,
+    errors: Vec<String>,
 }
 
 /// The page of an error.
@@ -78,7 +93,8 @@ pub fn problem_page(request: &HttpRequest, words: Words, problem: &Problem) -> H
     let page = ProblemPage {
         title: words.say(&format!("problem-{}", problem.key)),
         what_now: words.say(&format!("problem-{}-what-now", problem.key)),
-        f: Frame { w: words, member: None, here: request.path().to_owned() },
+        errors: problem.errors.iter().cloned().map(|error| error.worded(&words).message).collect(),
+        f: Frame { w: words, here: request.path().to_owned(), ..Frame::new(request, None) },
     };
     match page.render() {
         Ok(body) => HttpResponse::build(problem.status)

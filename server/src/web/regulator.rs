@@ -16,6 +16,7 @@ use crate::{
         caller::SignedIn,
         day::{lot_href, place_name, product_name, short_number},
         label::key_of_path,
+        locale::Moment,
         lot::lot_path,
         page::{self, Frame},
         scan::{party_name, standing_chip},
@@ -37,7 +38,7 @@ struct FoundLot {
     trace: String,
     product: String,
     number: String,
-    made: String,
+    made: Moment,
     recalled: bool,
 }
 
@@ -100,7 +101,7 @@ struct HandoverView {
     number: String,
     from: String,
     to: String,
-    when: String,
+    when: Moment,
     quantity: String,
     received: Option<String>,
 }

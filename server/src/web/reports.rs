@@ -18,7 +18,7 @@ use crate::{
         AppState, WebError,
         caller::{MaybeSignedIn, SignedIn},
         label::key_of_path,
-        locale::Words,
+        locale::{Moment, Words},
         page::{self, Frame},
         scan::party_name,
     },
@@ -73,9 +73,9 @@ struct ReportView {
     path: String,
     party: Option<String>,
     text: String,
-    at: String,
+    at: Moment,
     /// (text, moment).
-    answer: Option<(String, String)>,
+    answer: Option<(String, Moment)>,
     open: bool,
 }
 

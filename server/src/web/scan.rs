@@ -9,6 +9,7 @@ use askama::Template;
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::Value;
+use store::party::TradeItem;
 use trace::{
     causes::Causes,
     gs1::{DigitalLink, Key},
@@ -25,7 +26,7 @@ use crate::{
         chart::{self, ChartView},
         day::place_name,
         label::key_of_path,
-        locale::Words,
+        locale::{Moment, Timed, Words},
         machine,
         page::{self, Frame},
     },
@@ -86,8 +87,17 @@ pub fn typed_key(typed: &str) -> Option<Key> {
     if typed.to_ascii_lowercase().starts_with("http") {
         return typed.parse::<DigitalLink>().ok().map(|link| link.key);
     }
-    let parts: Vec<&str> =
-        typed.split(['/', '(', ')', ' ']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    // In groups, as it is printed; without the slash after the GTIN, too.
+    let joined: String = typed.chars().filter(|sign| !sign.is_whitespace()).collect();
+    let joined = match (joined.contains(['/', '(']), joined.split_at_checked(GTIN_DIGITS)) {
+        (false, Some((gtin, rest)))
+            if rest.len() == SERIAL_CHARACTERS || typed.starts_with(&format!("{gtin} ")) =>
+        {
+            format!("{gtin}/{rest}")
+        }
+        _ => joined,
+    };
+    let parts: Vec<&str> = joined.split(['/', '(', ')']).filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["01", gtin, ai @ ("10" | "21"), rest] => key_of_path(&format!("01/{gtin}/{ai}/{rest}")),
         ["00", sscc] => key_of_path(&format!("00/{sscc}")),
@@ -99,6 +109,7 @@ pub fn typed_key(typed: &str) -> Option<Key> {
 }
 
 const SERIAL_CHARACTERS: usize = 17;
+const GTIN_DIGITS: usize = 14;
 
 #[derive(Template)]
 #[template(path = "never.html")]
@@ -139,8 +150,8 @@ pub struct ScanView {
     pub maker: String,
     pub place: String,
     pub lot: String,
-    pub made: String,
-    pub weight: Option<String>,
+    pub made: Moment,
+    pub net: Option<String>,
     pub open: Vec<StepView>,
     pub folded: Vec<StepView>,
     pub cut: bool,
@@ -152,14 +163,14 @@ pub struct ScanView {
     pub measured: Vec<(String, i64)>,
     pub proof: Option<ProofView>,
     pub path: String,
-    pub scans: Option<(String, String)>,
+    pub scans: Option<Timed>,
 }
 
 pub struct StepView {
     pub name: String,
     pub who: String,
     pub county: Option<String>,
-    pub when: String,
+    pub when: Moment,
     pub quantities: Vec<(&'static str, String)>,
     pub facts: Vec<(String, String)>,
     pub grade: String,
@@ -174,11 +185,10 @@ pub struct StepView {
 
 pub struct ProofView {
     pub origin: String,
-    pub size: String,
-    pub at: String,
+    pub size: Timed,
     pub witnesses: Vec<String>,
     pub missing: Vec<String>,
-    pub anchors: Vec<String>,
+    pub anchors: Vec<Timed>,
     pub bundle: String,
 }
 
@@ -250,7 +260,6 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
     let folded = if steps.len() > STEPS_OPEN { steps.split_off(STEPS_OPEN) } else { Vec::new() };
     let product_key = format!("{}-product-{}", lot.profile, lot.product);
     let word = w.or(&product_key, &lot.product);
-    let weight = story.item.as_ref().and_then(|item| item.piece_amount);
     ScanView {
         verdict: story.verdict.word(),
         product: story.item.as_ref().map_or(word, |item| item.name.clone()),
@@ -268,10 +277,7 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
             .unwrap_or_default(),
         lot: lot.number.clone(),
         made: w.moment(lot.made_time, None),
-        weight: weight.map(|amount| {
-            let unit = if lot.unit == "piece" { "g" } else { lot.unit.as_str() };
-            w.quantity(amount, unit)
-        }),
+        net: story.item.as_ref().and_then(|item| net_content(w, item, &lot.unit)),
         open: steps,
         folded,
         cut: story.steps_cut,
@@ -296,25 +302,37 @@ pub fn view(w: &Words, state: &AppState, key: &Key, story: &Story) -> ScanView {
             .collect(),
         proof: story.head.as_ref().map(|head| ProofView {
             origin: head.origin.clone(),
-            size: head.size.to_string(),
-            at: w.moment(head.signed_at, None),
+            size: w.timed(
+                "proof-checkpoint-size",
+                "at",
+                w.moment(head.signed_at, None),
+                [("size", head.size.to_string())],
+            ),
             witnesses: head.witnesses.clone(),
             missing: head.missing.clone(),
             anchors: head.anchors.iter().map(|anchor| anchored(w, anchor)).collect(),
             bundle: format!("/proof/lot/01/{}/10/{}", lot.gtin, lot.number),
         }),
         path: key.path(),
-        scans: story.scans.map(|(month, times)| (w.month(month), times.to_string())),
+        scans: story.scans.map(|(month, times)| {
+            w.timed("scans", "month", w.month_of_year(month), [("times", times.to_string())])
+        }),
     }
 }
 
-fn anchored(w: &Words, anchor: &store::anchor::Anchor) -> String {
+fn anchored(w: &Words, anchor: &store::anchor::Anchor) -> Timed {
     let block = anchor.block_number.unwrap_or_default().to_string();
-    let at = anchor.anchored_at.map(|at| w.moment(at, None)).unwrap_or_default();
-    w.with(
-        "proof-anchor",
-        [("chain", anchor.chain.clone()), ("size", anchor.size.to_string()), ("block", block), ("at", at)],
-    )
+    let at = w.moment(anchor.anchored_at.unwrap_or(anchor.created_at), None);
+    let values = [("chain", anchor.chain.clone()), ("size", anchor.size.to_string()), ("block", block)];
+    w.timed("proof-anchor", "at", at, values)
+}
+
+/// What one pack holds: as its label states it, else what one piece of the product does.
+fn net_content(w: &Words, item: &TradeItem, lot_unit: &str) -> Option<String> {
+    match (item.net_amount, &item.net_unit) {
+        (Some(amount), Some(unit)) => Some(w.quantity(amount, unit)),
+        _ => item.piece_amount.filter(|_| lot_unit != "piece").map(|amount| w.quantity(amount, lot_unit)),
+    }
 }
 
 /// A party as the public may know it: a natural person by role and the end of the pseudonym.
@@ -432,6 +450,8 @@ mod tests {
             "https://example.org/01/09521234000013/21/0ABCDEFGHJKMNPQRS",
             "(01)09521234000013(21)0ABCDEFGHJKMNPQRS",
             " 09521234000013 / 0ABCDEFGHJKMNPQRS ",
+            "0952 1234 0000 13 0ABC DEFG HJKM NPQR S",
+            "09521234000013 0ABCDEFGHJKMNPQRS",
         ] {
             assert_eq!(typed_key(typed).map(|key| key.path()).as_deref(), Some(serial), "{typed}");
         }
@@ -439,6 +459,11 @@ mod tests {
             typed_key("09521234000013/L1").map(|key| key.path()).as_deref(),
             Some("/01/09521234000013/10/L1")
         );
+        assert_eq!(
+            typed_key("09521234000013 L1").map(|key| key.path()).as_deref(),
+            Some("/01/09521234000013/10/L1")
+        );
+        assert_eq!(typed_key("0952 1234 0000 00000 8"), typed_key("095212340000000008"));
         assert!(typed_key("hello").is_none());
     }
 }

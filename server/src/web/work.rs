@@ -1,5 +1,7 @@
 //! A step's form, made from its profile, and what comes back from it.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
@@ -23,7 +25,7 @@ use crate::{
         caller::SignedIn,
         day::{place_name, product_name, short_number},
         guard,
-        locale::Words,
+        locale::{Timed, Words},
         page::{self, Frame},
         scan::party_name,
         steps,
@@ -47,8 +49,8 @@ pub struct Control {
     pub unit: Option<String>,
     pub required: bool,
     pub value: String,
-    /// The instrument that sent the value, as its Digital Link.
-    pub sent_by: Option<String>,
+    /// The instrument that sent the value, and when it measured.
+    pub sent_by: Option<Timed>,
     pub options: Vec<Choice>,
     pub error: Option<String>,
     pub closed: bool,
@@ -206,7 +208,7 @@ pub async fn form_page(
     // What an instrument just sent is filled in; what was typed stays.
     let sent = desk::instruments(&state.store, &member.party, step, chrono::Utc::now()).await?;
     let mut typed = typed.to_vec();
-    typed.retain(|(name, _)| !name.ends_with("@device"));
+    let mut measured: BTreeMap<String, Timed> = BTreeMap::new();
     for (field, sent) in sent.into_iter().filter_map(|(field, sent)| Some((field, sent.into_iter().next()?)))
     {
         let given = typed.iter().find(|(name, _)| *name == field).map(|(_, value)| value.trim().to_owned());
@@ -214,14 +216,19 @@ pub async fn form_page(
             typed.push((field.clone(), sent.value.clone()));
         }
         if given.is_none_or(|given| given == sent.value) {
-            typed.push((format!("{field}@device"), sent.device));
+            let at = f.w.moment(sent.at, None);
+            measured
+                .insert(field, f.w.timed("work-sent-by", "at", at, [("device", device_name(&sent.device))]));
         }
     }
     let controls = step
         .fields
         .iter()
         .filter(|field| field.is_asked())
-        .map(|field| control(&f.w, profile, step, field, &options, &typed, refusals))
+        .map(|field| Control {
+            sent_by: measured.remove(&field.id),
+            ..control(&f.w, profile, step, field, &options, &typed, refusals)
+        })
         .collect();
     let errors = refusals
         .iter()
@@ -257,6 +264,11 @@ pub async fn form_page(
         guard::allow_module(&mut response);
     }
     Ok(response)
+}
+
+/// The individual asset's own part of its Digital Link (8004): what stands on the instrument.
+fn device_name(link: &str) -> String {
+    link.rsplit('/').next().unwrap_or(link).to_owned()
 }
 
 /// The rule with its figures in the reader's language.
@@ -311,7 +323,7 @@ fn control(
         hint,
         unit: field.unit.as_ref().map(|unit| w.or(&format!("unit-{unit}"), unit)),
         required: field.required,
-        sent_by: typed_as(&format!("{}@device", field.id)),
+        sent_by: None,
         error: refusals.iter().find(|refusal| refusal.field == field.id).map(|refusal| message(w, refusal)),
         closed: field.visibility != trace::record::Visibility::Public,
         options: choices,

@@ -223,6 +223,9 @@ pub struct TradeItem {
     pub product: String,
     pub name: String,
     pub piece_amount: Option<i64>,
+    /// Net content of a pack, in `net_unit`: g or cm3.
+    pub net_amount: Option<i64>,
+    pub net_unit: Option<String>,
 }
 
 pub async fn insert_trade_item(conn: &mut Connection, new: &TradeItem) -> Result<(), StoreError> {

@@ -523,6 +523,8 @@ diesel::table! {
         product -> Text,
         name -> Text,
         piece_amount -> Nullable<BigInt>,
+        net_amount -> Nullable<BigInt>,
+        net_unit -> Nullable<Text>,
         created_at -> Timestamptz,
     }
 }
