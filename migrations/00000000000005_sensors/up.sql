@@ -37,6 +37,65 @@ create index reading_device on reading (device_id, name, at);
 create index reading_at on reading using brin (at);
 create table reading_default partition of reading default;
 
+-- A day (UTC) of readings for itself, so that a month's chart reads a month and retention drops a table. The application calls
+-- this ahead of time; what came for the day before is moved. False where the day stands already.
+create function reading_day_create(day date) returns boolean
+    language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    name text := 'reading_' || to_char(day, 'YYYYMMDD');
+    from_at timestamptz := day::timestamp at time zone 'UTC';
+    to_at timestamptz := (day + 1)::timestamp at time zone 'UTC';
+begin
+    perform pg_advisory_xact_lock(hashtext('reading_day'));
+    if to_regclass(name) is not null then
+        return false;
+    end if;
+    execute format('create table %I (like reading including all)', name);
+    lock table reading_default in access exclusive mode;
+    execute format('with moved as (delete from reading_default where at >= %L and at < %L returning *)
+        insert into %I select * from moved', from_at, to_at, name);
+    execute format('alter table reading attach partition %I for values from (%L) to (%L)', name, from_at, to_at);
+    return true;
+end $$;
+
+-- Drops the days before `day`, and what older clocks left in the default partition; how many days were dropped. The packs stay.
+create function reading_drop_before(day date) returns integer
+    language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    partition text;
+    dropped integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtext('reading_day'));
+    for partition in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'reading'::regclass and c.relname ~ '^reading_[0-9]{8}$'
+            and to_date(right(c.relname, 8), 'YYYYMMDD') < day
+    loop
+        execute format('drop table %I', partition);
+        dropped := dropped + 1;
+    end loop;
+    delete from reading_default where at < day::timestamp at time zone 'UTC';
+    delete from rollup where span = 1 and start < day::timestamp at time zone 'UTC';
+    return dropped;
+end $$;
+
+-- Readings of packs that passed their strict check, by minute, hour and day: kept current as packs pass, however late and in
+-- whichever order they come. A stretch without readings has no row: a gap is data.
+create table rollup (
+    device_id bigint not null,
+    name text not null,
+    unit text not null,
+    span smallint not null check (span in (1, 60, 1440)),   -- minutes
+    start timestamptz not null,
+    min double precision not null,
+    max double precision not null,
+    sum double precision not null,
+    count bigint not null,
+    minutes integer not null,          -- how many of its minutes have a reading
+    primary key (device_id, name, span, start, unit)
+);
+create index rollup_start on rollup using brin (start);
+
 create table dead_letter (
     id bigint generated always as identity primary key,
     party_id bigint references party,

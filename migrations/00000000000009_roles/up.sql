@@ -19,7 +19,10 @@ grant insert on all tables in schema public to app;
 grant update (state, sealed_at) on log to app;
 grant update on head, anchor, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, key,
     account, session, api_token, alert, person, strict_check, problem_report to app;
+grant update on rollup to app;
 grant delete on pending, strict_check, personal to app;
+revoke execute on function reading_day_create, reading_drop_before from public;
+grant execute on function reading_day_create, reading_drop_before to app;
 
 revoke all on account, session, api_token, key, person, personal, root_key from auditor;
 -- The history of keys is checked; the secrets that the platform keeps are nobody's to read.

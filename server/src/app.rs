@@ -225,6 +225,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let roster = jobs::roster::run(ledger(), Arc::clone(&state.keys), seconds(cadence.roster_interval_s));
     let strict_check = jobs::strict_check::run(state.store.clone(), Arc::clone(&state.packs_arrived));
     let anchors = jobs::anchor::run(ledger(), Arc::clone(&chains), seconds(cadence.anchor_interval_s));
+    let readings = jobs::readings::run(state.store.clone(), cadence.readings_kept_days);
     let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
     let sequencer = jobs::sequencer::run(
         ledger(),
@@ -234,7 +235,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     );
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions) } => StartError::JobsEnded,
+        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings) } => StartError::JobsEnded,
     }
 }
 

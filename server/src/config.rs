@@ -134,6 +134,9 @@ pub struct CadenceConfig {
     /// Length of the windows whose conditions are stated on the lots that lay there
     #[arg(long, env = "SUYUAN_CONDITIONS_WINDOW_S", default_value_t = 86_400, value_parser = clap::value_parser!(i32).range(60..=604_800))]
     pub conditions_window_s: i32,
+    /// Days that readings are kept one by one; their packs, hours and days stay
+    #[arg(long, env = "SUYUAN_READINGS_KEPT_DAYS", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub readings_kept_days: u64,
     /// How often the head is anchored
     #[arg(long, env = "SUYUAN_ANCHOR_INTERVAL_S", default_value_t = 600)]
     pub anchor_interval_s: u64,
@@ -197,6 +200,7 @@ impl Config {
             ("SUYUAN_WITNESS_INTERVAL_S", self.cadence.witness_interval_s.to_string()),
             ("SUYUAN_ROSTER_INTERVAL_S", self.cadence.roster_interval_s.to_string()),
             ("SUYUAN_CONDITIONS_WINDOW_S", self.cadence.conditions_window_s.to_string()),
+            ("SUYUAN_READINGS_KEPT_DAYS", self.cadence.readings_kept_days.to_string()),
             ("SUYUAN_ANCHOR_INTERVAL_S", self.cadence.anchor_interval_s.to_string()),
             ("SUYUAN_PROFILES", self.files.profiles.display().to_string()),
             ("SUYUAN_LOCALES", self.files.locales.display().to_string()),

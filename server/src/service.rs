@@ -24,6 +24,7 @@ pub mod proof;
 pub mod records;
 pub mod registry;
 pub mod reports;
+pub mod rollups;
 pub mod standing;
 pub mod story;
 pub mod tracing;

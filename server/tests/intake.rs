@@ -274,6 +274,7 @@ async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
         let bytes = pack("probe1", &[cti], degrees, start + at, &world.gateway);
         world.take(&[item("suyuan/v1/depot/probe1/up", &bytes)]).await;
     }
+    while intake::check_strictly(&world.store).await.unwrap() > 0 {}
     let mut conn = world.store.connection().await.unwrap();
     let devices: Vec<i64> = store::device::at_place(&mut conn, world.place.id)
         .await

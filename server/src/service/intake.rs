@@ -26,7 +26,7 @@ use trace::{
     },
 };
 
-use crate::service::{alerts, profiles::Profiles};
+use crate::service::{alerts, profiles::Profiles, rollups};
 pub use judge::Reason;
 use judge::{Candidate, Judged};
 
@@ -227,7 +227,7 @@ impl Known {
     }
 }
 
-/// Checks strictly what a passed batch let in, and queues the leaves of what holds. Returns how many were checked.
+/// Checks strictly what a passed batch let in, queues the leaves of what holds, and adds its readings to their sums. Returns how many were checked.
 ///
 /// A crash before the commit leaves the checks due; nothing is queued twice.
 pub async fn check_strictly(store: &Store) -> Result<usize, StoreError> {
@@ -245,9 +245,11 @@ pub async fn check_strictly(store: &Store) -> Result<usize, StoreError> {
         frame.zip(key).is_some_and(|(frame, key)| frame.verify(key).is_ok())
     };
     let (good, bad): (Vec<&Pack>, Vec<&Pack>) = due.iter().partition(|pack| holds(pack));
-    let entries: Vec<Vec<u8>> = good.into_iter().map(|pack| pack.entry.clone()).collect();
+    let entries: Vec<Vec<u8>> = good.iter().map(|pack| pack.entry.clone()).collect();
     if !entries.is_empty() {
         store::ledger::queue_all(&mut transaction, &entries).await?;
+        let readings: Vec<_> = good.iter().flat_map(|pack| judge::rows_of(pack)).collect();
+        rollups::add(&mut transaction, &readings).await?;
     }
     for pack in bad {
         refuse_stored(&mut transaction, pack).await?;

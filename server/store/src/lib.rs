@@ -23,6 +23,7 @@ pub mod quota;
 pub mod reading;
 pub mod record;
 pub mod report;
+pub mod rollup;
 pub mod root_key;
 pub mod roster;
 pub mod schema;

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Binary, Double, Integer, Text, Timestamptz},
+    sql_types::{Array, BigInt, Binary, Double, Integer, SmallInt, Text, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Connection, StoreError};
+use crate::{Connection, StoreError, rollup::Span};
 
 /// `name` is the SenML name after the device's base name.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
@@ -48,8 +48,15 @@ pub struct Bucket {
 pub struct Window {
     pub from: DateTime<Utc>,
     pub to: DateTime<Utc>,
-    /// Length of a bucket; not zero.
+    /// Length of a bucket; at least a minute.
     pub bucket_s: i32,
+}
+
+impl Window {
+    fn span(self) -> Span {
+        let fits = |span: &Span| i32::from(span.minutes()) * 60 <= self.bucket_s;
+        [Span::Day, Span::Hour].into_iter().find(fits).unwrap_or(Span::Minute)
+    }
 }
 
 pub async fn insert(conn: &mut Connection, readings: &[Reading]) -> Result<(), StoreError> {
@@ -106,8 +113,8 @@ pub async fn within(
     .await?)
 }
 
-/// Minimum, mean and maximum per bucket of the readings whose name ends in `metric`; empty stretches have no bucket,
-/// because a gap is data.
+/// Minimum, mean and maximum per bucket of the readings whose name ends in `metric`, from the longest rolled-up stretches that
+/// fit into one; empty stretches have no bucket, because a gap is data.
 pub async fn buckets(
     conn: &mut Connection,
     devices: &[i64],
@@ -115,10 +122,10 @@ pub async fn buckets(
     window: Window,
 ) -> Result<Vec<Bucket>, StoreError> {
     Ok(diesel::sql_query(
-        "select to_timestamp(floor(extract(epoch from at) / $5) * $5) as \"from\", unit,
-            min(value) as min, avg(value) as mean, max(value) as max, count(*) as count
-        from reading
-        where device_id = any($1) and at >= $2 and at < $3
+        "select to_timestamp(floor(extract(epoch from start) / $5) * $5) as \"from\", unit,
+            min(min) as min, sum(sum) / sum(count) as mean, max(max) as max, sum(count)::bigint as count
+        from rollup
+        where device_id = any($1) and span = $6 and start > $2 - $6 * interval '1 minute' and start < $3
             and (name = $4 or right(name, length($4) + 1) in ('/' || $4, '.' || $4, ':' || $4))
         group by 1, 2 order by 1, 2",
     )
@@ -127,6 +134,7 @@ pub async fn buckets(
     .bind::<Timestamptz, _>(window.to)
     .bind::<Text, _>(metric)
     .bind::<Integer, _>(window.bucket_s)
+    .bind::<SmallInt, _>(window.span().minutes())
     .load(conn)
     .await?)
 }

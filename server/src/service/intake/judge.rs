@@ -12,7 +12,7 @@ use trace::{
     pack::{
         DeviceName, Frame, Topic,
         carriage::{Body, Item, Outcome, Status},
-        device::Direction,
+        device::{Direction, split_base_name},
         senml::{self, Value},
     },
 };
@@ -190,10 +190,7 @@ impl Known {
         let times = records.iter().filter_map(|record| moment(record, received_at));
         let first_at = times.clone().min().unwrap_or(received_at);
         let last_at = times.max().unwrap_or(received_at);
-        let readings = records
-            .iter()
-            .filter_map(|record| row(record, &base_name, device.id, frame.cti, received_at))
-            .collect();
+        let readings = rows(&records, device.id, frame.cti, received_at);
         let unreadable = records.iter().any(|record| moment(record, received_at).is_none());
         Ok(Candidate {
             device,
@@ -255,14 +252,19 @@ fn mark(first: DateTime<Utc>, last: DateTime<Utc>, received_at: DateTime<Utc>) -
     (received_at - last > HISTORICAL_AFTER).then_some("historical")
 }
 
+/// The rows of a pack that was stored.
+pub(super) fn rows_of(pack: &Pack) -> Vec<Reading> {
+    let frame = Frame::parse(&pack.bytes).ok();
+    let records = frame.and_then(|frame| senml::parse_cbor(frame.payload).ok()).unwrap_or_default();
+    rows(&records, pack.device_id, &pack.cti, pack.received_at)
+}
+
+fn rows(records: &[senml::Reading], device_id: i64, cti: &[u8], received_at: DateTime<Utc>) -> Vec<Reading> {
+    records.iter().filter_map(|record| row(record, device_id, cti, received_at)).collect()
+}
+
 /// Numbers and truth values have rows; texts and data stand in the pack only.
-fn row(
-    record: &senml::Reading,
-    base_name: &str,
-    device_id: i64,
-    cti: &[u8],
-    received_at: DateTime<Utc>,
-) -> Option<Reading> {
+fn row(record: &senml::Reading, device_id: i64, cti: &[u8], received_at: DateTime<Utc>) -> Option<Reading> {
     let value = match record.value.as_ref()? {
         Value::Number(number) => number.as_f64(),
         Value::Bool(value) => f64::from(u8::from(*value)),
@@ -271,7 +273,7 @@ fn row(
     Some(Reading {
         device_id,
         at: moment(record, received_at).unwrap_or(received_at),
-        name: record.name.strip_prefix(base_name)?.to_owned(),
+        name: split_base_name(&record.name).1.to_owned(),
         unit: record.unit.clone().unwrap_or_default().replace('\0', ""),
         value,
         cti: cti.to_vec(),
