@@ -86,9 +86,13 @@ function beforeSending(form, prepare, failed) {
 
 async function enrolment(form) {
   const here = new Set((await kept()).map(({ kid }) => kid));
+  let signs = false;
   for (const row of document.querySelectorAll("[data-kid]")) {
     row.querySelector(".here").hidden = !here.has(row.dataset.kid);
+    signs ||= here.has(row.dataset.kid) && row.querySelector("form") !== null;
   }
+  // One good key is enough for one browser.
+  form.closest("section").hidden = signs;
   form.hidden = false;
   beforeSending(form, async () => {
     const pair = await crypto.subtle.generateKey(ED25519, false, ["sign", "verify"]);
@@ -118,6 +122,7 @@ async function signing(form) {
   const good = new Set(form.dataset.keys.split(" "));
   const enrolled = (await kept()).find(({ kid }) => good.has(kid));
   if (enrolled === undefined) return;
+  document.querySelector("#signs").hidden = false;
   beforeSending(form, async () => {
     // A browser that has a key sends no form unsigned: an empty signature is one that failed.
     set(form, { at: now(), signed: "", salts: "" });

@@ -98,6 +98,7 @@ keys-enrol-send = Sign with this device
 keys-wrong-password = The password is wrong
 keys-no-script = Adding a device needs scripts; without them the platform signs on your behalf.
 keys-unable = This device cannot be added now: its browser is too old to sign with a key, or there is no connection. The platform goes on signing on your behalf.
+work-signs = This record is signed here, with your own key.
 receipt-custody = Signature
 rule-not-signed = This device did not sign. Press “Record” again; if it goes on, stop this device under “My signing keys”.
 rule-signature-unreadable = The signature cannot be read. Load the page again and record once more.

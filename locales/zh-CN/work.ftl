@@ -98,6 +98,7 @@ keys-enrol-send = 用这台设备签名
 keys-wrong-password = 密码不对
 keys-no-script = 登记需要脚本；没有脚本，您的记录由平台代签。
 keys-unable = 这台设备现在登记不了：浏览器太旧，不能用密钥签名，或者网络断了。您的记录照常由平台代签。
+work-signs = 这条记录由这台设备上您自己的密钥签名。
 receipt-custody = 签名
 rule-not-signed = 这台设备没有签上名。请再按一次“记下”；一直不行，就在“我的签名密钥”里停用这台设备。
 rule-signature-unreadable = 签名读不出来。请刷新页面，再记一次。

@@ -14,11 +14,14 @@ mod farm;
 mod house;
 
 use actix_web::{
+    App,
     http::{StatusCode, header},
-    test::TestRequest,
+    middleware::from_fn,
+    test::{self, TestRequest},
 };
 use farm::Farm;
 use serde_json::{Value as Json, json};
+use server::web::{self, assets};
 use store::{key, record};
 use trace::{b64, hash::Hash, keys::SecretKey};
 use uuid::Uuid;
@@ -44,6 +47,14 @@ impl Farm {
             .insert_header((header::ACCEPT_LANGUAGE, "zh-CN"))
             .set_form(form);
         self.request(request).await
+    }
+
+    async fn header(&self, path: &str, cookie: &str, name: header::HeaderName) -> String {
+        let app = App::new().app_data(self.state.clone()).wrap(from_fn(web::guard::guard));
+        let app = test::init_service(app.configure(web::configure)).await;
+        let request = TestRequest::get().uri(path).insert_header((header::COOKIE, cookie));
+        let answer = test::call_service(&app, request.to_request()).await;
+        answer.headers().get(name).unwrap().to_str().unwrap().to_owned()
     }
 
     async fn phone(&self, cookie: &str, seed: u8) -> Phone {
@@ -261,4 +272,32 @@ async fn a_lost_phone_signs_no_more_and_nobody_else_s_can_be_given_up() {
     assert!(farm.record(jti).await.is_none());
     assert!(farm.page("/me/keys", &cookie).await.contains("已停用"));
     assert!(!farm.page(HARVEST, &cookie).await.contains("data-keys"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_pages_that_sign_may_compile_a_module_and_what_they_load_is_kept_for_ever() {
+    let Some(farm) = Farm::open("own_keys_assets").await else { return };
+    let cookie = farm.sign_in("wei").await;
+    let may_compile = async |path: &str| {
+        let policy = farm.header(path, &cookie, header::CONTENT_SECURITY_POLICY).await;
+        policy.contains("'wasm-unsafe-eval'")
+    };
+    assert!(may_compile("/me/keys").await);
+    for page in [HARVEST, "/day", "/01/09521234000150/10/NOBODY"] {
+        assert!(!may_compile(page).await, "{page}");
+    }
+    farm.enrolled_phone(&cookie, 11).await;
+    assert!(may_compile(HARVEST).await);
+
+    let profile = assets::profile_path(farm.state.profiles.by_id("grain").unwrap());
+    for (path, media_type) in [
+        (assets::MODULE.path(), "application/wasm"),
+        (assets::SIGN.path(), "text/javascript; charset=utf-8"),
+        (&profile, "application/toml; charset=utf-8"),
+    ] {
+        assert_eq!(farm.header(path, "", header::CONTENT_TYPE).await, media_type);
+        let kept = farm.header(path, "", header::CACHE_CONTROL).await;
+        assert_eq!(kept, "public, max-age=31536000, immutable", "{path}");
+    }
+    assert_eq!(farm.get(&profile, "*/*", "").await, include_str!("../../profiles/grain.toml"));
 }
