@@ -10,7 +10,7 @@
 
 mod database;
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use server::{
     jobs::{
@@ -206,20 +206,71 @@ async fn a_sequencer_cut_off_at_any_moment_leaves_a_log_that_its_entries_give() 
     while sequencer.step().await.unwrap().is_some() {}
     assert_eq!(sequencer.size(), u64::from(queued), "a gap or a duplicate");
 
+    check_whole(&store, &ledger, queued, i64::from(ROUNDS) * 2).await;
+}
+
+/// Every entry once, and every head the root of its entries.
+async fn check_whole(store: &Store, ledger: &Ledger, queued: u32, heads_max: i64) {
     let mut conn = store.connection().await.unwrap();
     let logged = rows::entries_from(&mut conn, ledger.open_log().id, 0, i64::from(queued) + 1).await.unwrap();
     let (mut expected, mut found) = (entries(0, queued), logged.clone());
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
-    let heads =
-        rows::newest_checkpoints(&mut conn, ledger.open_log().id, i64::from(ROUNDS) * 2).await.unwrap();
+    let heads = rows::newest_checkpoints(&mut conn, ledger.open_log().id, heads_max).await.unwrap();
     for head in &heads {
         let prefix = &logged[..usize::try_from(head.size).unwrap()];
         let leaves: Vec<Hash> =
             prefix.iter().map(|entry| merkle::leaf_hash(&Hash::from_slice(entry).unwrap())).collect();
         assert_eq!(merkle::root(&leaves).as_bytes().as_slice(), head.root, "the head of size {}", head.size);
     }
+}
+
+/// What `future` gives, or nothing where it would have waited more than `waits` times: then it is dropped where it stands.
+async fn cut_off_after<F: Future>(waits: u32, future: F) -> Option<F::Output> {
+    let (mut future, mut waited) = (Box::pin(future), 0);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if waited == waits => Poll::Ready(None),
+        Poll::Pending => {
+            waited += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Not at some moments but at each: wherever a step waits for Postgres, it is dropped there, with tiles to write and a repeated
+/// entry to drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequencer_dropped_wherever_it_waits_leaves_a_log_that_its_entries_give() {
+    /// Several whole steps in a row: there is nowhere left to wait.
+    const WHOLE: u32 = 5;
+    let Some((store, _)) = fresh().await else { return };
+    let ledger = ledger(&store, Policy::default()).await;
+    let (mut queued, mut waits, mut whole) = (0, 0, 0);
+    while whole < WHOLE {
+        queue(&store, queued, queued + 300).await;
+        queued += 300;
+        if waits % 2 == 0 {
+            queue(&store, queued - 3, queued).await;
+        }
+        let mut sequencer = lead(&ledger).await;
+        match cut_off_after(waits, sequencer.step()).await {
+            Some(done) => {
+                done.unwrap();
+                whole += 1;
+            }
+            None => whole = 0,
+        }
+        waits += 1;
+    }
+    // begin, take, entries, tiles, checkpoint, head, commit; and those of a batch that is written anew.
+    assert!(waits - WHOLE >= 7, "a step waited only {} times", waits - WHOLE);
+    let mut sequencer = lead(&ledger).await;
+    while sequencer.step().await.unwrap().is_some() {}
+    assert_eq!(sequencer.size(), u64::from(queued), "a gap or a duplicate");
+    check_whole(&store, &ledger, queued, i64::from(queued)).await;
 }
 
 /// The lock of one that was cut off goes when Postgres sees its connection closed.

@@ -10,4 +10,5 @@
 pub mod audit;
 pub mod browser;
 pub mod gs1_schema;
+pub mod log_house;
 pub mod targets;
