@@ -114,10 +114,10 @@ impl<'a> Anchorer<'a> {
         let tip = evm.block_number().await?;
         // Before the receipts: a block that comes in between must not make a nonce look used by another transaction.
         let next_nonce = evm.nonce(self.chain.account.address()).await?;
-        let mut nonces = Nonces { next: next_nonce, free: next_nonce };
+        let mut now = Moment { tip, next_nonce, free_nonce: next_nonce };
         let mut waits = false;
         for row in open {
-            let after = nonces.free.max(to_u64(row.nonce)? + 1);
+            let after = now.free_nonce.max(to_u64(row.nonce)? + 1);
             let transaction = to_hash(&row.tx_hash)?;
             let receipt = evm.receipt(transaction).await?;
             match (row.state.as_str(), receipt) {
@@ -129,9 +129,9 @@ impl<'a> Anchorer<'a> {
                     waits = true;
                 }
                 (_, Some(receipt)) if receipt.succeeded => self.root(&row, transaction, &receipt).await?,
-                (_, reverted) => waits |= self.chase(evm, &row, reverted, nonces).await?,
+                (_, reverted) => waits |= self.chase(evm, &row, reverted, now).await?,
             }
-            nonces.free = after;
+            now.free_nonce = after;
         }
         Ok(waits)
     }
@@ -167,7 +167,7 @@ impl<'a> Anchorer<'a> {
         evm: &Evm,
         row: &Anchor,
         reverted: Option<Receipt>,
-        nonces: Nonces,
+        now: Moment,
     ) -> Result<bool, AnchorError> {
         let (size, nonce) = (to_u64(row.size)?, to_u64(row.nonce)?);
         let log = self.ledger.log(&mut self.session, row.log_id).await?;
@@ -192,11 +192,13 @@ impl<'a> Anchorer<'a> {
             return Ok(true);
         }
         let reason = match reverted {
+            // A re-organised chain may take it after all.
+            Some(at) if now.tip.saturating_sub(at.block) < self.chain.finality_blocks => return Ok(true),
             Some(_) => "reverted".to_owned(),
-            None if nonces.next > nonce => "its nonce was used by another transaction".to_owned(),
+            None if now.next_nonce > nonce => "its nonce was used by another transaction".to_owned(),
             None if known > size => format!("the chain has {known} entries already"),
             None => {
-                self.wait(evm, (row, &log), newest.as_ref(), nonces).await?;
+                self.wait(evm, (row, &log), newest.as_ref(), now).await?;
                 return Ok(true);
             }
         };
@@ -213,13 +215,13 @@ impl<'a> Anchorer<'a> {
         evm: &Evm,
         (row, log): (&Anchor, &Log),
         newest: Option<&Anchored>,
-        nonces: Nonces,
+        now: Moment,
     ) -> Result<(), AnchorError> {
         let (nonce, price) = (to_u64(row.nonce)?, to_u64(row.gas_price)?);
         let fees = self.chain.fees;
         let is_late = Utc::now() - row.priced_at > fees.patience;
         let offer = Offer {
-            nonce: nonce.min(nonces.free),
+            nonce: nonce.min(now.free_nonce),
             price: fees.rise(price).filter(|_| is_late).unwrap_or(price),
         };
         if offer == (Offer { nonce, price }) {
@@ -355,13 +357,14 @@ struct Offer {
     price: u64,
 }
 
-/// Of the sending account.
+/// The chain when it began to be looked at.
 #[derive(Debug, Clone, Copy)]
-struct Nonces {
-    /// How many of its transactions stand in blocks, before any receipt was asked for.
-    next: u64,
-    /// The first that no row looked at so far has.
-    free: u64,
+struct Moment {
+    tip: u64,
+    /// How many of the account's transactions stand in blocks, before any receipt was asked for.
+    next_nonce: u64,
+    /// The first nonce that no row looked at so far has.
+    free_nonce: u64,
 }
 
 fn to_i64(number: u64) -> Result<i64, AnchorError> {
