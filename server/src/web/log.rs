@@ -14,11 +14,15 @@ use uuid::Uuid;
 
 use crate::{
     service::{
+        inspection,
         ledger::{LedgerError, Log, LogState, to_u64, tree::TreeError},
         proof::{self, ProofError, Reader},
         tracing::{LOTS_MAX, TracingError, follow, lots_named},
     },
-    web::{AppState, WebError, caller::MaybeSignedIn},
+    web::{
+        AppState, WebError,
+        caller::{Bearer, MaybeSignedIn},
+    },
 };
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -26,6 +30,10 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const BRIEF: &str = "public, max-age=1";
 /// Entries of one entry bundle are 34 bytes each; tiles 32 bytes a hash.
 const OCTETS: &str = "application/octet-stream";
+/// Token scope of a regulator's program that copies what was signed.
+pub const SIGNED_SCOPE: &str = "signed";
+/// Signed parts in one answer.
+const SIGNED_PARTS_MAX: u16 = 256;
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -38,6 +46,7 @@ pub fn routes(routes: &mut ServiceConfig) {
         .route("/proof/{jti}.tlog-proof", get().to(tlog_proof))
         .route("/proof/{jti}", get().to(record_bundle))
         .route("/{ledger}/{shard}/checkpoint", get().to(checkpoint))
+        .route("/{ledger}/{shard}/signed", get().to(signed_parts))
         .route("/{ledger}/{shard}/{path:tile/.*}", get().to(tile));
 }
 
@@ -92,6 +101,36 @@ async fn tile(
     let mut answer = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((header::CACHE_CONTROL, IMMUTABLE)).insert_header(header::ETag(tag));
     Ok(if is_known { answer.finish() } else { answer.content_type(OCTETS).body(bytes) })
+}
+
+#[derive(Deserialize)]
+struct SignedQuery {
+    from: u64,
+    count: u16,
+}
+
+/// The signed bytes behind a range of entries, without disclosures, to a regulator's program; the parties see the look. Fewer
+/// than asked for where they are long.
+async fn signed_parts(
+    state: Data<AppState>,
+    at: Path<(String, String)>,
+    query: Query<SignedQuery>,
+    caller: Bearer,
+) -> Result<HttpResponse, WebError> {
+    let program = caller.require(SIGNED_SCOPE)?;
+    if !program.is_regulator() {
+        return Err(WebError::Forbidden);
+    }
+    if !(1..=SIGNED_PARTS_MAX).contains(&query.count) {
+        return Err(WebError::BadRequest("count is 1 to 256"));
+    }
+    let log = shard(&state, &at.0, &at.1)?;
+    let parts = inspection::signed_parts(&state.store, &program.party, &log, query.from, query.count).await?;
+    let parts = parts.into_iter().map(|part| {
+        let pack = part.pack.map(|bytes| trace::b64::url(&bytes));
+        json!({"index": part.index, "record": part.record, "pack": pack})
+    });
+    Ok(HttpResponse::Ok().json(json!({"origin": log.origin, "parts": parts.collect::<Vec<_>>()})))
 }
 
 /// A log of the ledger that was opened, sealed or not.
