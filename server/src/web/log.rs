@@ -9,7 +9,13 @@ use actix_web::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use trace::{bundle, gs1::DigitalLink, hash::Hash, pack::receipt, tlog::tile::TilePath};
+use trace::{
+    bundle::{self, Bundle},
+    gs1::DigitalLink,
+    hash::Hash,
+    pack::receipt,
+    tlog::tile::TilePath,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -273,9 +279,14 @@ async fn record_bundle(
     member: MaybeSignedIn,
 ) -> Result<HttpResponse, WebError> {
     let jti: Uuid = jti.parse().map_err(|_| WebError::NotFound)?;
-    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
-    let found = proof::of_record(&mut conn, &state.ledger, &state.keys, jti, reader(&member)).await?;
+    let found = record_bundle_for(&state, jti, reader(&member)).await?;
     Ok(bundle_response(&found, &jti.to_string()))
+}
+
+/// The bundle of a record, with what that reader may open.
+pub async fn record_bundle_for(state: &AppState, jti: Uuid, reader: Reader) -> Result<Bundle, WebError> {
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    Ok(proof::of_record(&mut conn, &state.ledger, &state.keys, jti, reader).await?)
 }
 
 async fn tlog_proof(state: Data<AppState>, jti: Path<String>) -> Result<HttpResponse, WebError> {
@@ -307,6 +318,11 @@ async fn lot_bundle(
     key: Path<String>,
     member: MaybeSignedIn,
 ) -> Result<HttpResponse, WebError> {
+    Ok(bundle_response(&lot_bundle_for(&state, &key, reader(&member)).await?, "lot"))
+}
+
+/// The bundle of the whole story upstream of the lot or pack, with what that reader may open.
+pub async fn lot_bundle_for(state: &AppState, key: &str, reader: Reader) -> Result<Bundle, WebError> {
     let uri = format!("https://id.gs1.org/{key}");
     let link = uri.parse::<DigitalLink>().map_err(|_| WebError::NotFound)?;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
@@ -316,8 +332,7 @@ async fn lot_bundle(
             follow(&mut conn, lot, trace::graph::Direction::Up, LOTS_MAX).await.map_err(unfollowed)?;
         lots.extend(trace.lots.into_keys());
     }
-    let found = proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader(&member)).await?;
-    Ok(bundle_response(&found, "lot"))
+    Ok(proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader).await?)
 }
 
 fn unfollowed(error: TracingError) -> WebError {
@@ -327,7 +342,7 @@ fn unfollowed(error: TracingError) -> WebError {
     }
 }
 
-fn bundle_response(found: &bundle::Bundle, name: &str) -> HttpResponse {
+fn bundle_response(found: &Bundle, name: &str) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(bundle::MEDIA_TYPE)
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
