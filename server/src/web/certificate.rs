@@ -255,7 +255,7 @@ fn step_of(claims: &Value) -> &str {
 fn made(w: &Words, made: Interval) -> String {
     let moment = |seconds: u64| {
         let at = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-        at.map_or_else(|| seconds.to_string(), |at| w.moment(at, None))
+        at.map_or_else(|| seconds.to_string(), |at| w.moment(at, None).text)
     };
     match (made.after.map(moment), made.before.map(moment)) {
         (Some(after), Some(before)) => {
