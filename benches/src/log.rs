@@ -195,10 +195,12 @@ async fn wait_for_checkpoints(
     let mut heads: Vec<(u64, Instant)> = Vec::new();
     let until = start + BEAT * u32::try_from(BEATS)? + PATIENCE;
     while sequencer.size() < first + all && Instant::now() < until {
-        tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+        let began = Instant::now();
         if let Some(size) = sequencer.step().await? {
             heads.push((size, Instant::now()));
         }
+        let pause = CHECKPOINT_INTERVAL.saturating_sub(began.elapsed()).max(CHECKPOINT_INTERVAL / 4);
+        tokio::time::sleep(pause).await;
     }
     let rate = real(sequencer.size() - first) / start.elapsed().as_secs_f64();
     let mut committed = HashMap::new();
