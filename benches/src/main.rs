@@ -1,6 +1,7 @@
 //! `suyuan-bench`: each speed that we speak of, measured on the real parts beside the machine's own limits.
 
 mod form;
+mod fsck;
 mod house;
 mod ledger;
 mod log;
@@ -38,6 +39,8 @@ enum Bench {
     Form,
     /// Sequencer, proofs, bundles, fsck
     Ledger,
+    /// Re-deriving 100,000 records, and 100,000 packs
+    Fsck,
     /// The scan page with 100,000 events
     Scan,
 }
@@ -67,6 +70,7 @@ async fn run(root: &std::path::Path, benches: &[Bench]) -> Result<(), Failed> {
             Bench::Reading => ("reading", reading::run(&root).await?),
             Bench::Form => ("form", form::run(&root).await?),
             Bench::Ledger => ("ledger", ledger::run(&root).await?),
+            Bench::Fsck => ("fsck", fsck::run(&root).await?),
             Bench::Scan => ("scan", scan::run(&root).await?),
         };
         table::report(&root, name, &rows)?;

@@ -15,6 +15,8 @@ pub struct Sent {
     pub transaction: Hash,
     pub chain_id: u64,
     pub nonce: u64,
+    /// Wei.
+    pub gas_price: u128,
     /// `0x` and 40 lower-case hexadecimal digits.
     pub contract: String,
     /// SHA-256 of the log's origin.
@@ -36,6 +38,7 @@ impl Sent {
             transaction: Hash(envelope.tx_hash().0),
             chain_id: envelope.chain_id()?,
             nonce: envelope.nonce(),
+            gas_price: envelope.gas_price()?,
             contract: format!("{:#x}", envelope.to()?),
             origin: Hash(call.origin.0),
             size: call.size,

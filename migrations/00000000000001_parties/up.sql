@@ -128,8 +128,7 @@ create table api_token (
 create table regulator_look (
     id bigint generated always as identity primary key,
     at timestamptz not null default now(),
-    by_party bigint not null references party,
-    account_id uuid references account, -- null: a program with a token of that party
+    account_id uuid not null references account,
     party_id bigint not null references party,
     subject text not null
 );

@@ -80,6 +80,11 @@ impl<'bytes> Frame<'bytes> {
         key.verify_strict(&to_be_signed(self.protected, self.payload), &self.signature)
     }
 
+    /// The Sig_structure (RFC 9052 §4.4) and the signature over it.
+    pub fn signed(&self) -> (Vec<u8>, [u8; 64]) {
+        (to_be_signed(self.protected, self.payload), self.signature)
+    }
+
     /// What the log holds: SHA-256 of the COSE_Sign1.
     pub fn entry(&self) -> Hash {
         sha256(self.bytes)

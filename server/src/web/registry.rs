@@ -15,11 +15,11 @@ use crate::{
         account::{Member, NewAccount},
         registry::{PartyForm, PermitForm, PlaceForm, Registry, RegistryError, TradeItemForm},
     },
-    web::{AppState, WebError, caller::SignedIn, error::FieldError, log::SIGNED_SCOPE},
+    web::{AppState, WebError, caller::SignedIn, error::FieldError},
 };
 
 /// What a token may be for.
-const SCOPES: [&str; 4] = ["capture", "gateway", "read", SIGNED_SCOPE];
+const SCOPES: [&str; 3] = ["capture", "gateway", "read"];
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes

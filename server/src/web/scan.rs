@@ -25,7 +25,7 @@ use crate::{
         caller::{self, MaybeSignedIn},
         chart::{self, ChartView},
         day::place_name,
-        label::{groups, key_of_path},
+        label::key_of_path,
         locale::{Moment, Timed, Words},
         machine,
         page::{self, Frame},
@@ -115,9 +115,7 @@ const GTIN_DIGITS: usize = 14;
 #[template(path = "never.html")]
 struct NeverPage {
     f: Frame,
-    path: String,
-    /// Each value of the key, in groups; empty where the path is no key.
-    typed: Vec<Vec<String>>,
+    typed: String,
     /// Why the code was taken back, if it once was ours.
     void: Option<String>,
 }
@@ -218,12 +216,10 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
                 LoadPage { unit: key.path().trim_start_matches('/').to_owned(), lots: lots.collect(), f };
             return Ok(public(page::html(&page)?));
         }
-        (key, other) => {
-            let elements = key.iter().flat_map(Key::elements);
+        (_, other) => {
             let page = NeverPage {
                 f: Frame::new(&request, member),
-                path: request.path().trim_start_matches('/').to_owned(),
-                typed: elements.map(|(_, value)| groups(&value)).collect(),
+                typed: request.path().trim_start_matches('/').to_owned(),
                 void: match other {
                     Answer::Void(reason) => Some(reason),
                     Answer::Story(_) | Answer::Several(_) | Answer::NeverIssued => None,

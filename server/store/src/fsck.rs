@@ -137,6 +137,11 @@ impl Snapshot {
         Ok(row.as_ref().map(CheckpointRow::of))
     }
 
+    /// The last entry whose index is none of `entries` that follow each other.
+    pub fn beyond(&mut self, log_id: i16, entries: i64) -> Result<Option<i64>, FsckReadError> {
+        Ok(self.client.query_one(rows::BEYOND, &[&log_id, &entries])?.get(0))
+    }
+
     /// How many checkpoints are of sizes that a log of `entries` never had.
     pub fn strays(&mut self, log_id: i16, entries: i64) -> Result<i64, FsckReadError> {
         Ok(self.client.query_one(rows::STRAYS, &[&log_id, &entries])?.get(0))

@@ -452,8 +452,7 @@ diesel::table! {
     regulator_look (id) {
         id -> BigInt,
         at -> Timestamptz,
-        by_party -> BigInt,
-        account_id -> Nullable<Uuid>,
+        account_id -> Uuid,
         party_id -> BigInt,
         subject -> Text,
     }

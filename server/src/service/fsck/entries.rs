@@ -94,6 +94,10 @@ impl Reading<'_> {
         let attached = snapshot.attached(log.id, range)?;
         let (mut seen, mut next, mut whole) = (Seen::default(), range.0, true);
         snapshot.entries(log.id, range, |entry| {
+            if entry.index < next {
+                seen.misfits.push(Misfit::at(log, entry.index, "more than one pack stands behind the entry"));
+                return;
+            }
             if !whole || entry.index != next {
                 if whole {
                     seen.misfits.push(Misfit::at(log, next, "the entry is missing").ending());
@@ -117,6 +121,9 @@ impl Reading<'_> {
                 seen.packs += 1;
             }
         })?;
+        if whole && next < range.1 {
+            seen.misfits.push(Misfit::at(log, next, "the entry is missing").ending());
+        }
         Ok(seen)
     }
 

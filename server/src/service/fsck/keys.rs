@@ -149,6 +149,7 @@ fn wrong_of_anchor(row: &AnchorRow) -> Vec<&'static str> {
         ("tx_hash", row.tx_hash == sent.transaction.as_bytes()),
         ("chain_id", u64::try_from(row.chain_id) == Ok(sent.chain_id)),
         ("nonce", u64::try_from(row.nonce) == Ok(sent.nonce)),
+        ("gas_price", u128::try_from(row.gas_price) == Ok(sent.gas_price)),
         ("contract", row.contract == sent.contract),
         ("log_id", row.origin.as_deref().is_some_and(|origin| sent.names(origin))),
         ("size", u64::try_from(row.size) == Ok(sent.size)),

@@ -224,6 +224,10 @@ impl LogCheck<'_> {
         if u64::try_from(self.snapshot.tile_count(log.id)?) != Ok(rebuilt.full_tiles()) {
             self.report.misfit(&log.origin, "tiles that no entries fill");
         }
+        if let Some(index) = self.snapshot.beyond(log.id, log.entries)? {
+            let at = format!("{} {index}", log.origin);
+            self.report.misfit(at, "the entry stands beyond the end of the log");
+        }
         if self.snapshot.strays(log.id, log.entries)? > 0 {
             self.report.misfit(&log.origin, "checkpoints of sizes that the log never had");
         }

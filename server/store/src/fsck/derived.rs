@@ -11,7 +11,7 @@ pub struct Check {
 }
 
 /// Every check; each is one pass over the tables that it compares.
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 19] = [
     Check {
         name: "records in a log",
         sql: "select r.jti::text, 'the record stands in no log and does not wait for one' from record r \
@@ -42,6 +42,12 @@ pub const CHECKS: [Check; 18] = [
             select 'log ' || c.log_id || ' checkpoint ' || c.size, 'a cosignature of a checkpoint that is not there' \
             from cosignature c \
             where not exists (select from checkpoint k where (k.log_id, k.size) = (c.log_id, c.size))",
+    },
+    Check {
+        name: "anchors sent twice",
+        sql: "select l.origin || ' anchor of ' || a.size || ' on chain ' || a.chain_id, 'it stands in the outbox twice' \
+            from anchor a join log l on l.id = a.log_id where a.state <> 'failed' \
+            group by l.origin, a.chain_id, a.contract, a.size having count(*) > 1",
     },
     Check {
         name: "rows of no record",

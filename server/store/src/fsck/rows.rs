@@ -76,6 +76,9 @@ pub(super) const CHECKPOINTS: &str = "select size, root, note, signed_at from ch
 pub(super) const NEWEST_CHECKPOINT: &str =
     "select size, root, note, signed_at from checkpoint where log_id = $1 order by size desc limit 1";
 
+pub(super) const BEYOND: &str =
+    "select max(index) from entry where log_id = $1 and (index < 0 or index >= $2)";
+
 pub(super) const STRAYS: &str =
     "select count(*) from checkpoint where log_id = $1 and (size < 0 or size > $2)";
 
@@ -92,7 +95,7 @@ pub(super) const ROSTER_WAITS: &str = "select exists (select from record r join 
      where r.kind = 'statement' and r.public #>> '{statement,root}' = $1)";
 
 pub(super) const ANCHORS: &str = "select a.id, a.chain_id, a.contract, l.origin, a.size, a.root, c.root, a.nonce, \
-     a.raw, a.tx_hash from anchor a left join log l on l.id = a.log_id \
+     a.raw, a.tx_hash, a.gas_price from anchor a left join log l on l.id = a.log_id \
      left join checkpoint c on c.log_id = a.log_id and c.size = a.size order by a.id";
 
 #[derive(Debug, Clone)]
@@ -160,6 +163,8 @@ pub struct AnchorRow {
     pub nonce: i64,
     pub raw: Vec<u8>,
     pub tx_hash: Vec<u8>,
+    /// Wei.
+    pub gas_price: i64,
 }
 
 /// What hangs on the records of some entries; each with the entry's index, ascending.
@@ -340,6 +345,7 @@ impl AnchorRow {
             nonce: row.get(7),
             raw: row.get(8),
             tx_hash: row.get(9),
+            gas_price: row.get(10),
         }
     }
 }
