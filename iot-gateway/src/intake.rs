@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -13,12 +13,13 @@ use trace::{
         carriage::{self, Body, Item, Outcome},
         device::Direction,
     },
+    uplink::sparkplug,
 };
 
 use crate::{
     metrics::Metrics,
-    register::Registry,
-    uplink::{Routed, Signer},
+    register::{Device, Registry},
+    uplink::{Command, Nodes, RouteError, Routed, Signer},
 };
 
 /// Bytes of items that wait for the server's word. Beyond it devices wait: their next PUBACK does not come.
@@ -59,12 +60,35 @@ impl Drop for Flight {
 #[error("the gateway is stopping")]
 pub struct Stopping;
 
+/// A message that is on its way.
+#[derive(Debug)]
+pub struct Taken {
+    /// Resolves when the server has answered for it, and fails if the gateway stops first.
+    pub verdict: oneshot::Receiver<Outcome>,
+    /// What its sender should be told now.
+    pub command: Option<Command>,
+}
+
+/// What `application/{application}/device/{DevEUI}/event/{event}` matches of ChirpStack's MQTT integration.
+pub const CHIRPSTACK_FILTERS: [&str; 2] =
+    ["application/+/device/+/event/up", "application/+/device/+/event/status"];
+
+/// The DevEUI in a topic of ChirpStack's MQTT integration.
+fn dev_eui(topic: &str) -> Option<&str> {
+    let parts: Vec<&str> = topic.split('/').collect();
+    match parts.as_slice() {
+        ["application", _, "device", dev_eui, "event", "up" | "status"] => Some(dev_eui),
+        _ => None,
+    }
+}
+
 /// Cheap to clone: every source and every connection has one.
 #[derive(Debug, Clone)]
 pub struct Intake {
     pub registry: Registry,
     pub metrics: Arc<Metrics>,
     signer: Arc<Signer>,
+    nodes: Arc<Nodes>,
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
 }
@@ -73,7 +97,7 @@ impl Intake {
     pub fn new(registry: Registry, signer: Signer, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, waiting) = mpsc::channel(WAITING_ITEMS_MAX);
         let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES_MAX).unwrap_or(usize::MAX)));
-        (Self { registry, metrics, signer: Arc::new(signer), sender, room }, waiting)
+        (Self { registry, metrics, signer: Arc::new(signer), nodes: Arc::default(), sender, room }, waiting)
     }
 
     /// From here on every [`take`](Self::take) is refused; what was taken is still answered for.
@@ -81,15 +105,14 @@ impl Intake {
         self.room.close();
     }
 
-    /// Takes one message, waiting for room. The receiver resolves when the server has answered for it, and fails if
-    /// the gateway stops first.
-    pub async fn take(&self, topic: &str, payload: &[u8]) -> Result<oneshot::Receiver<Outcome>, Stopping> {
+    /// Takes one message, waiting for room.
+    pub async fn take(&self, topic: &str, payload: &[u8]) -> Result<Taken, Stopping> {
         let flight = Flight::new(&self.metrics);
         let limit = self.registry.current.borrow().payload_bytes_max;
-        let item = if payload.len() > limit {
+        let (item, command) = if payload.len() > limit {
             self.metrics.oversized.one();
             let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-            item(topic, Body::Oversize { size, sha256: sha256(payload) })
+            (item(topic, Body::Oversize { size, sha256: sha256(payload) }), None)
         } else {
             self.route(topic, payload)
         };
@@ -98,27 +121,74 @@ impl Intake {
         let (answer, verdict) = oneshot::channel();
         let waiting = Waiting { item, answer, _room: room, _flight: flight };
         self.sender.send(waiting).await.map_err(|_| Stopping)?;
-        Ok(verdict)
+        Ok(Taken { verdict, command })
     }
 
-    fn route(&self, topic: &str, payload: &[u8]) -> Vec<u8> {
-        let name = topic.parse::<Topic>().ok().filter(|topic| topic.direction == Direction::Up);
-        let device = name.and_then(|topic| self.registry.device(&topic.device));
-        match device.map(|device| self.signer.route(&device, topic, payload)) {
-            Some(Ok(Routed::Signed(pack))) => {
+    /// The item for the server. A topic of another network is carried as its device's own.
+    fn route(&self, topic: &str, payload: &[u8]) -> (Vec<u8>, Option<Command>) {
+        if let Ok(topic_of_node) = topic.parse::<sparkplug::Topic>() {
+            return self.route_sparkplug(topic, &topic_of_node, payload);
+        }
+        let own = topic.parse::<Topic>().ok().filter(|topic| topic.direction == Direction::Up);
+        let device = match (&own, dev_eui(topic)) {
+            (Some(topic), _) => self.registry.device(&topic.device),
+            (None, Some(dev_eui)) => self.registry.node(dev_eui),
+            (None, None) => None,
+        };
+        let Some(device) = device else { return (self.of_nobody(topic, payload), None) };
+        let routed = self.signer.route(&device, topic, payload);
+        (self.carried(&device.name.up().to_string(), payload, routed), None)
+    }
+
+    fn route_sparkplug(
+        &self,
+        topic: &str,
+        of: &sparkplug::Topic,
+        payload: &[u8],
+    ) -> (Vec<u8>, Option<Command>) {
+        let register = self.registry.current.borrow().clone();
+        if !register.has_edge(&of.edge()) {
+            return (self.of_nobody(topic, payload), None);
+        }
+        let device: Option<&Arc<Device>> = register.node(&of.node());
+        let map = device.map(|device| &device.map);
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let (read, command) = self.nodes.take(of, payload, map, Instant::now(), now_ms);
+        if self.nodes.len() > register.edges() {
+            self.nodes.retain(|edge| register.has_edge(edge));
+        }
+        self.metrics.sparkplug_missed.add(u64::from(read.missed));
+        if command.is_some() {
+            self.metrics.rebirths_asked.one();
+        }
+        let Some(device) = device else { return (self.of_nobody(topic, payload), command) };
+        let signed = read.readings.map_err(RouteError::from);
+        let signed = signed.and_then(|readings| self.signer.sign(device, topic, payload, readings));
+        (self.carried(&device.name.up().to_string(), payload, signed.map(Routed::Signed)), command)
+    }
+
+    fn carried(&self, topic: &str, payload: &[u8], routed: Result<Routed, RouteError>) -> Vec<u8> {
+        match routed {
+            Ok(Routed::Signed(pack)) => {
                 self.metrics.signed.one();
                 return item(topic, Body::Bytes(&pack));
             }
-            Some(Ok(Routed::AsReceived)) => {}
-            Some(Err(error)) => {
+            Ok(Routed::AsReceived) => {}
+            Err(error) => {
                 self.metrics.passed_on.one();
+                if let RouteError::Uplink(error) = &error {
+                    self.metrics.undecoded.one(error.reason());
+                }
                 tracing::debug!(topic, error = crate::cause(&error), "passed on undecoded");
             }
-            None => {
-                self.metrics.passed_on.one();
-                self.registry.want_fresh();
-            }
         }
+        item(topic, Body::Bytes(payload))
+    }
+
+    /// No device of the register: the server says so, too, and the register may be old.
+    fn of_nobody(&self, topic: &str, payload: &[u8]) -> Vec<u8> {
+        self.metrics.passed_on.one();
+        self.registry.want_fresh();
         item(topic, Body::Bytes(payload))
     }
 }

@@ -5,11 +5,17 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use trace::uplink::UplinkError;
+
 macro_rules! counters {
     ($($field:ident $kind:literal $name:literal $help:literal;)+) => {
         /// Everything the gateway counts.
         #[derive(Debug, Default)]
-        pub struct Metrics { $(pub $field: Counter),+ }
+        pub struct Metrics {
+            $(pub $field: Counter,)+
+            /// Payloads that could not be decoded, by reason.
+            pub undecoded: Undecoded,
+        }
 
         impl Metrics {
             /// Prometheus text exposition format 0.0.4.
@@ -21,10 +27,37 @@ macro_rules! counters {
                         return text;
                     }
                 )+
+                self.undecoded.write(&mut text);
                 text
             }
         }
     };
+}
+
+/// One counter for each reason of [`UplinkError`]: the list is closed.
+#[derive(Debug, Default)]
+pub struct Undecoded([Counter; UplinkError::REASONS.len()]);
+
+impl Undecoded {
+    pub fn one(&self, reason: &str) {
+        let found = UplinkError::REASONS.iter().zip(&self.0).find(|(word, _)| **word == reason);
+        if let Some((_, counter)) = found {
+            counter.one();
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        const NAME: &str = "suyuan_gateway_undecoded_total";
+        text.push_str(
+            "# HELP suyuan_gateway_undecoded_total Payloads that could not be decoded, by reason.\n",
+        );
+        text.push_str("# TYPE suyuan_gateway_undecoded_total counter\n");
+        for (reason, counter) in UplinkError::REASONS.iter().zip(&self.0) {
+            if writeln!(text, "{NAME}{{reason=\"{reason}\"}} {}", counter.value()).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +99,8 @@ counters! {
     reconnects "counter" "suyuan_gateway_reconnects_total" "Connections to the broker that ended (subscribe).";
     stale_acks "counter" "suyuan_gateway_stale_acks_total" "Acknowledgements dropped because their connection had ended (subscribe).";
     receipts_dropped "counter" "suyuan_gateway_receipts_dropped_total" "Receipts not published because their queue was full.";
+    sparkplug_missed "counter" "suyuan_gateway_sparkplug_missed_total" "Sparkplug messages that sequence numbers say are missing.";
+    rebirths_asked "counter" "suyuan_gateway_sparkplug_rebirths_asked_total" "Sparkplug edge nodes asked for their births again.";
     register_errors "counter" "suyuan_gateway_register_errors_total" "Failed fetches of the register.";
 }
 
@@ -75,10 +110,14 @@ mod tests {
     fn the_text_names_every_counter_with_its_type() {
         let metrics = super::Metrics::default();
         metrics.messages.add(3);
+        metrics.undecoded.one("no-birth");
+        metrics.undecoded.one("a word of the sender's");
         let text = metrics.text();
         assert!(
             text.contains("# TYPE suyuan_gateway_messages_total counter\nsuyuan_gateway_messages_total 3\n")
         );
         assert!(text.contains("# TYPE suyuan_gateway_in_flight gauge\n"));
+        assert!(text.contains("\nsuyuan_gateway_undecoded_total{reason=\"no-birth\"} 1\n"));
+        assert!(!text.contains("sender"));
     }
 }

@@ -9,26 +9,15 @@ use trace::{
     b64,
     hash::Hash,
     pack::{DeviceName, carriage::PAYLOAD_BYTES_MAX, device::NotADevice},
+    uplink::{Map, MapError, sparkplug},
 };
 
-use crate::{metrics::Metrics, uplink::Map};
+pub use trace::uplink::Format;
+
+use crate::metrics::Metrics;
 
 /// Largest register that is read: 100,000 devices with their maps.
 const REGISTER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Format {
-    #[serde(rename = "cose")]
-    Cose,
-    #[serde(rename = "senml+json")]
-    SenmlJson,
-    #[serde(rename = "senml+cbor")]
-    SenmlCbor,
-    #[serde(rename = "chirpstack")]
-    Chirpstack,
-    #[serde(rename = "json")]
-    Json,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,13 +42,17 @@ pub struct Device {
     pub signing: Signing,
     pub repeats: Repeats,
     pub token: Option<Hash>,
-    pub map: Map,
+    pub map: Arc<Map>,
 }
 
 /// The last copy of the server's register.
 #[derive(Debug, Default, PartialEq)]
 pub struct Register {
     devices: HashMap<DeviceName, Arc<Device>>,
+    /// Devices that stand on a network of their own, by their name there.
+    nodes: HashMap<String, Arc<Device>>,
+    /// Sparkplug edge nodes with the party whose they are.
+    edges: HashMap<String, String>,
     /// Never more than the formats allow, whatever the server says.
     pub payload_bytes_max: usize,
     /// False until the server, or the copy of what it said, has spoken.
@@ -72,6 +65,10 @@ pub enum RegisterError {
     Json(#[from] serde_json::Error),
     #[error("the register names a device that no topic can carry")]
     Name(#[from] NotADevice),
+    #[error("the register has a map that its format cannot use")]
+    Map(#[from] MapError),
+    #[error("the register names node {0} of a network twice, or for two parties")]
+    Node(String),
     #[error("a token's hash is not 32 bytes of base64url")]
     Token,
     #[error("the register has more than {REGISTER_BYTES_MAX} bytes")]
@@ -116,21 +113,56 @@ impl Default for Limits {
 impl Register {
     pub fn parse(json: &[u8]) -> Result<Self, RegisterError> {
         let document: Document = serde_json::from_slice(json)?;
-        let mut devices = HashMap::with_capacity(document.devices.len());
-        for row in document.devices {
-            match Device::parse(&row) {
-                Ok(device) => drop(devices.insert(device.name.clone(), Arc::new(device))),
-                // One device that cannot be read never costs the others.
-                Err(error) => {
-                    tracing::warn!(error = crate::cause(&error), "a device of the register was left out");
-                }
-            }
-        }
-        Ok(Self {
-            devices,
+        let mut register = Self {
+            devices: HashMap::with_capacity(document.devices.len()),
             payload_bytes_max: document.limits.payload_bytes.min(PAYLOAD_BYTES_MAX),
             is_known: true,
-        })
+            ..Self::default()
+        };
+        for row in document.devices {
+            // One device that cannot be read never costs the others.
+            if let Err(error) = Device::parse(&row).and_then(|device| register.add(Arc::new(device))) {
+                tracing::warn!(error = crate::cause(&error), "a device of the register was left out");
+            }
+        }
+        Ok(register)
+    }
+
+    fn add(&mut self, device: Arc<Device>) -> Result<(), RegisterError> {
+        if let Some(node) = &device.map.node {
+            let party = device.name.party();
+            if device.format == Format::Sparkplug {
+                let of =
+                    self.edges.entry(sparkplug::edge_of(node).to_owned()).or_insert_with(|| party.to_owned());
+                if of != party {
+                    return Err(RegisterError::Node(node.clone()));
+                }
+            }
+            if self.nodes.contains_key(node) {
+                return Err(RegisterError::Node(node.clone()));
+            }
+            self.nodes.insert(node.clone(), device.clone());
+        }
+        self.devices.insert(device.name.clone(), device);
+        Ok(())
+    }
+
+    /// By its name on a network of its own: a Sparkplug node or device, a DevEUI.
+    pub fn node(&self, node: &str) -> Option<&Arc<Device>> {
+        self.nodes.get(node)
+    }
+
+    pub fn has_edge(&self, edge: &str) -> bool {
+        self.edges.contains_key(edge)
+    }
+
+    pub fn edges(&self) -> usize {
+        self.edges.len()
+    }
+
+    /// Whether any device stands on the network of `format`.
+    pub fn has_nodes_of(&self, format: Format) -> bool {
+        self.nodes.values().any(|device| device.format == format)
     }
 
     pub fn device(&self, name: &DeviceName) -> Option<&Arc<Device>> {
@@ -156,13 +188,17 @@ impl Device {
                 Some(Hash::from_slice(&bytes).ok_or(RegisterError::Token)?)
             }
         };
+        let map = row.map.unwrap_or_default();
+        if row.format.has_node() || map.node.is_some() {
+            map.check(row.format)?;
+        }
         Ok(Self {
             name: DeviceName::new(&row.party, &row.device)?,
             format: row.format,
             signing: row.signing,
             repeats: row.repeats.unwrap_or_default(),
             token,
-            map: row.map.unwrap_or_default(),
+            map: map.into(),
         })
     }
 
@@ -191,6 +227,10 @@ impl Registry {
 
     pub fn device(&self, name: &DeviceName) -> Option<Arc<Device>> {
         self.current.borrow().device(name).cloned()
+    }
+
+    pub fn node(&self, node: &str) -> Option<Arc<Device>> {
+        self.current.borrow().node(node).cloned()
     }
 
     /// Resolves when there is a register. Before that every device is unknown, and its message would go on undecoded
@@ -317,5 +357,26 @@ mod tests {
         assert_eq!(scale.repeats, Repeats::Keep);
         assert!(!register.device(&DeviceName::new("mill", "b").unwrap()).unwrap().token_is(b""));
         assert_eq!(register.payload_bytes_max, PAYLOAD_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_edge_node_belongs_to_one_party_and_a_node_to_one_device() {
+        let row = |party: &str, device: &str, node: &str| {
+            format!(
+                r#"{{"party":"{party}","device":"{device}","format":"sparkplug","signing":"gateway",
+                   "map":{{"node":"{node}"}}}}"#
+            )
+        };
+        let rows = [
+            row("mill", "n", "g/e"),
+            row("mill", "d", "g/e/d"),
+            row("mill", "twice", "g/e"),
+            row("depot", "x", "g/e/x"),
+        ];
+        let register = Register::parse(format!(r#"{{"devices":[{}]}}"#, rows.join(",")).as_bytes()).unwrap();
+        assert_eq!((register.len(), register.edges()), (2, 1));
+        assert_eq!(register.node("g/e/d").unwrap().name, DeviceName::new("mill", "d").unwrap());
+        assert!(register.node("g/e/x").is_none());
+        assert!(register.has_nodes_of(Format::Sparkplug) && !register.has_nodes_of(Format::Chirpstack));
     }
 }

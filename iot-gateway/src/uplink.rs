@@ -1,29 +1,28 @@
 //! From what a device sent to what the server gets: a signed pack as it is, everything else as one pack per message
 //! signed by this gateway, and what cannot be decoded as the bytes that came (the server keeps them as a dead letter).
 
-mod map;
+mod nodes;
 
-pub use map::{Map, MapReading};
+pub use nodes::{Command, Nodes};
 use trace::{
     keys::SecretKey,
     pack::{
         self, FrameError,
         senml::{self, Reading, SenmlError},
     },
+    uplink::{self, UplinkError},
 };
 
 use crate::register::{Device, Format, Repeats, Signing};
 
-/// Why a payload goes on undecoded. The server decides what it is; this is for the log alone.
+/// Why a payload goes on as it came. The server finds the reason again by itself; this is for log and counters.
 #[derive(Debug, thiserror::Error)]
-pub enum UplinkError {
-    #[error("not the JSON of its format")]
-    Json(#[from] trace::json::JsonError),
-    #[error("not SenML")]
+pub enum RouteError {
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error("no pack can be written of its readings")]
     Senml(#[from] SenmlError),
-    #[error("{0}")]
-    Shape(&'static str),
-    #[error("no pack can be made of it")]
+    #[error("no pack can be signed of it")]
     Pack(#[from] FrameError),
     #[error("no random bytes for a counter")]
     Random,
@@ -46,12 +45,24 @@ pub struct Signer {
 }
 
 impl Signer {
-    pub fn route(&self, device: &Device, topic: &str, payload: &[u8]) -> Result<Routed, UplinkError> {
+    /// A message that explains itself: every format but Sparkplug, whose births must have been heard.
+    pub fn route(&self, device: &Device, topic: &str, payload: &[u8]) -> Result<Routed, RouteError> {
         if device.signing == Signing::Device || device.format == Format::Cose {
             return Ok(Routed::AsReceived);
         }
+        let readings = uplink::read(device.format, &device.map, payload)?;
+        Ok(Routed::Signed(self.sign(device, topic, payload, readings)?))
+    }
+
+    /// The pack of one message: its readings, in this device's name.
+    pub fn sign(
+        &self,
+        device: &Device,
+        topic: &str,
+        payload: &[u8],
+        mut readings: Vec<Reading>,
+    ) -> Result<Vec<u8>, RouteError> {
         let base_name = device.name.base_name(self.pen);
-        let mut readings = readings(device, payload)?;
         for reading in &mut readings {
             if !reading.name.starts_with(&base_name) {
                 // The pack is this device's; a name of the sender's own making stays readable behind it.
@@ -59,27 +70,17 @@ impl Signer {
             }
         }
         let cti = counter(device.repeats, topic, payload)?;
-        Ok(Routed::Signed(pack::sign(&cti, &senml::write_cbor(&base_name, &readings)?, &self.key)?))
-    }
-}
-
-fn readings(device: &Device, payload: &[u8]) -> Result<Vec<Reading>, UplinkError> {
-    match device.format {
-        Format::SenmlJson => Ok(senml::parse_json(payload)?),
-        Format::SenmlCbor => Ok(senml::parse_cbor(payload)?),
-        Format::Chirpstack => map::from_chirpstack(payload, &device.map),
-        Format::Json => map::from_json(payload, &device.map),
-        Format::Cose => Err(UplinkError::Shape("a signed pack is not decoded here")),
+        Ok(pack::sign(&cti, &senml::write_cbor(&base_name, &readings)?, &self.key)?)
     }
 }
 
 /// `merge`: the same whichever gateway signs, so that a redelivery is recognised. `keep`: every message is its own.
-fn counter(repeats: Repeats, topic: &str, payload: &[u8]) -> Result<[u8; 16], UplinkError> {
+fn counter(repeats: Repeats, topic: &str, payload: &[u8]) -> Result<[u8; 16], RouteError> {
     match repeats {
         Repeats::Merge => Ok(pack::gateway_cti(topic, payload)),
         Repeats::Keep => {
             let mut cti = [0; 16];
-            getrandom::fill(&mut cti).map_err(|_| UplinkError::Random)?;
+            getrandom::fill(&mut cti).map_err(|_| RouteError::Random)?;
             Ok(cti)
         }
     }
@@ -88,7 +89,10 @@ fn counter(repeats: Repeats, topic: &str, payload: &[u8]) -> Result<[u8; 16], Up
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trace::pack::{DeviceName, Frame};
+    use trace::{
+        pack::{DeviceName, Frame},
+        uplink::Map,
+    };
 
     fn device(format: Format, repeats: Repeats) -> Device {
         Device {
@@ -97,7 +101,7 @@ mod tests {
             signing: Signing::Gateway,
             repeats,
             token: None,
-            map: Map::default(),
+            map: Map::default().into(),
         }
     }
 
@@ -114,6 +118,30 @@ mod tests {
         let payload = br#"[{"n":"t","u":"Cel","v":21.5}]"#;
         assert_eq!(signed(Repeats::Merge, payload), signed(Repeats::Merge, payload));
         assert_ne!(signed(Repeats::Keep, payload), signed(Repeats::Keep, payload));
+    }
+
+    /// ChirpStack's own number of an uplink is in the payload: delivered again it is the same pack, and an equal
+    /// measurement of another uplink is another one.
+    #[test]
+    fn a_chirpstack_uplink_delivered_again_makes_the_same_pack_and_another_uplink_another() {
+        let signer = Signer { key: SecretKey::from_seed(&[1; 32]), pen: 32473 };
+        let mut device = device(Format::Chirpstack, Repeats::Merge);
+        device.map =
+            Map::clone(&serde_json::from_str(r#"{"readings":{"/temp":{"n":"temp"}}}"#).unwrap()).into();
+        let topic = "application/1/device/0101010101010101/event/up";
+        let cti = |id: &str| {
+            let event = format!(
+                r#"{{"deduplicationId":"{id}","time":"2022-07-18T09:34:15+00:00","object":{{"temp":22.5}}}}"#
+            );
+            let Routed::Signed(pack) = signer.route(&device, topic, event.as_bytes()).unwrap() else {
+                panic!("not signed")
+            };
+            let cti = Frame::parse(&pack).unwrap().cti.to_vec();
+            assert_eq!(cti, pack::gateway_cti(topic, event.as_bytes()));
+            cti
+        };
+        assert_eq!(cti("a"), cti("a"));
+        assert_ne!(cti("a"), cti("b"));
     }
 
     #[test]

@@ -22,3 +22,4 @@ pub mod roster;
 pub mod rules;
 pub mod serial;
 pub mod tlog;
+pub mod uplink;

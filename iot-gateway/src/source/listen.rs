@@ -1,8 +1,9 @@
 //! The gateway as MQTT endpoint, 3.1.1 and 5, QoS 0 and 1: a PUBACK means committed by the server.
 //!
-//! A device publishes to its own `up` topic and may subscribe to its own `receipt`; everything else is refused.
+//! A device publishes to its own `up` topic and may subscribe to its own `receipt`; one that is a Sparkplug edge node, or
+//! stands behind it, owns that node's topics too; everything else is refused.
 
-use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
 use ntex::{
     SharedCfg,
@@ -11,13 +12,17 @@ use ntex::{
 };
 use ntex_mqtt::{Control, MqttServer, MqttServiceConfig, QoS, Reason, v3, v5};
 use tokio::sync::{oneshot, watch};
-use trace::pack::DeviceName;
+use trace::{
+    pack::DeviceName,
+    uplink::sparkplug::{self, edge_of},
+};
 
 use super::{Source, SourceError, stopped};
 use crate::{
     intake::{Intake, Stopping},
     metrics::Metrics,
-    register::Device,
+    register::{Device, Format},
+    uplink::Command,
 };
 
 /// Room for topic and properties beside the payload.
@@ -108,9 +113,12 @@ fn endpoint<F: ntex::io::Filter>(
     let (door3, door5) = (intake.clone(), intake.clone());
     let (end3, end5) = (intake.metrics.clone(), intake.metrics.clone());
     let third = v3::MqttServer::new(async move |hello: v3::Handshake| welcome_v3(&door3, hello).await)
-        .control(fn_factory_with_config(async move |_: v3::Session<Guest>| {
+        .control(fn_factory_with_config(async move |guest: v3::Session<Guest>| {
             let metrics = end3.clone();
             Ok::<_, Refused>(fn_service(async move |control| {
+                if matches!(control, Control::Stop(_)) {
+                    guest.speak_will().await;
+                }
                 ended(&metrics, &control);
                 Ok::<_, Refused>(None)
             }))
@@ -122,9 +130,12 @@ fn endpoint<F: ntex::io::Filter>(
             Ok::<_, Refused>(fn_service(async move |publish| publish_v3(&guest, publish).await))
         }));
     let fifth = v5::MqttServer::new(async move |hello: v5::Handshake| welcome_v5(&door5, hello).await)
-        .control(fn_factory_with_config(async move |_: v5::Session<Guest>| {
+        .control(fn_factory_with_config(async move |guest: v5::Session<Guest>| {
             let metrics = end5.clone();
             Ok::<_, Refused>(fn_service(async move |control| {
+                if matches!(control, Control::Stop(_)) {
+                    guest.speak_will().await;
+                }
                 ended(&metrics, &control);
                 Ok::<_, Refused>(goodbye(control))
             }))
@@ -179,6 +190,10 @@ struct Connection {
     device: Arc<Device>,
     uplink: String,
     receipt: String,
+    /// `Group/Edge` of the Sparkplug edge node whose connection this is.
+    edge: Option<String>,
+    /// What the device asked to have said if its connection is lost: a topic of its own, and the payload.
+    will: RefCell<Option<(String, Vec<u8>)>>,
     intake: Intake,
 }
 
@@ -192,11 +207,43 @@ impl Guest {
     fn new(device: Arc<Device>, intake: &Intake) -> Self {
         intake.metrics.connections.one();
         let (uplink, receipt) = (device.name.up().to_string(), device.name.receipt().to_string());
-        Self(Rc::new(Connection { device, uplink, receipt, intake: intake.clone() }))
+        let node = device.map.node.as_deref().filter(|_| device.format == Format::Sparkplug);
+        let edge = node.map(|node| edge_of(node).to_owned());
+        let will = RefCell::default();
+        Self(Rc::new(Connection { device, uplink, receipt, edge, will, intake: intake.clone() }))
     }
 
+    /// Keeps the will, if it is to a topic that the device may publish to; another's is not spoken.
+    fn keep_will(&self, topic: &str, message: &[u8]) {
+        if self.may_publish(topic).is_ok() {
+            *self.0.will.borrow_mut() = Some((topic.to_owned(), message.to_vec()));
+        }
+    }
+
+    /// The device took its leave: there is nothing to be said.
+    fn forget_will(&self) {
+        self.0.will.borrow_mut().take();
+    }
+
+    /// The connection is lost.
+    async fn speak_will(&self) {
+        let will = self.0.will.borrow_mut().take();
+        if let Some((topic, payload)) = will
+            && self.0.intake.take(&topic, &payload).await.is_err()
+        {
+            tracing::debug!(device = %self.0.device.name, "a will came while the gateway was stopping");
+        }
+    }
+
+    fn owns_node(&self, topic: &str) -> bool {
+        let Some(edge) = &self.0.edge else { return false };
+        topic.parse::<sparkplug::Topic>().is_ok_and(|topic| topic.edge() == *edge)
+    }
+
+    /// Its receipts, and the commands to its edge node.
     fn may_hear(&self, topic: &str) -> bool {
-        let own = topic == self.0.receipt;
+        let commands = self.0.edge.as_deref().and_then(sparkplug::command_topic);
+        let own = topic == self.0.receipt || commands.is_some_and(|commands| topic == commands);
         if !own {
             self.0.intake.metrics.forbidden_topic.one();
         }
@@ -204,7 +251,7 @@ impl Guest {
     }
 
     fn may_publish(&self, topic: &str) -> Result<(), Refused> {
-        if topic == self.0.uplink {
+        if topic == self.0.uplink || self.owns_node(topic) {
             return Ok(());
         }
         self.0.intake.metrics.forbidden_topic.one();
@@ -222,9 +269,12 @@ impl Guest {
     }
 
     /// Returns when the server has answered for it.
-    async fn give(&self, payload: &[u8]) -> Result<(), Refused> {
-        let verdict = self.0.intake.take(&self.0.uplink, payload).await?;
-        let verdict = verdict.await.map_err(|_| Refused::Stopping)?;
+    async fn give(&self, topic: &str, payload: &[u8], tell: impl FnOnce(Command)) -> Result<(), Refused> {
+        let taken = self.0.intake.take(topic, payload).await?;
+        if let Some(command) = taken.command {
+            tell(command);
+        }
+        let verdict = taken.verdict.await.map_err(|_| Refused::Stopping)?;
         tracing::trace!(device = %self.0.device.name, status = ?verdict.status, "acknowledged");
         Ok(())
     }
@@ -252,6 +302,9 @@ async fn welcome_v3(intake: &Intake, hello: v3::Handshake) -> Result<v3::Handsha
         intake.metrics.unauthenticated.one();
         return Ok(hello.bad_username_or_pwd());
     };
+    if let Some(will) = &hello.packet().last_will {
+        guest.keep_will(&will.topic, &will.message);
+    }
     Ok(hello.ack(guest, false))
 }
 
@@ -261,6 +314,9 @@ async fn welcome_v5(intake: &Intake, hello: v5::Handshake) -> Result<v5::Handsha
         intake.metrics.unauthenticated.one();
         return Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword));
     };
+    if let Some(will) = &hello.packet().last_will {
+        guest.keep_will(&will.topic, &will.message);
+    }
     Ok(hello.ack(guest).with(|ack| {
         ack.retain_available = false;
         ack.wildcard_subscription_available = false;
@@ -268,18 +324,32 @@ async fn welcome_v5(intake: &Intake, hello: v5::Handshake) -> Result<v5::Handsha
     }))
 }
 
-async fn publish_v3(guest: &Guest, publish: v3::Publish) -> Result<(), Refused> {
+async fn publish_v3(guest: &v3::Session<Guest>, publish: v3::Publish) -> Result<(), Refused> {
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
-    guest.give(&payload).await
+    let tell = |Command { topic, payload }| {
+        let sent = guest.sink().publish(topic).send_at_most_once(payload.into());
+        unheard(sent.is_err());
+    };
+    guest.give(publish.publish_topic(), &payload, tell).await
+}
+
+fn unheard(is_gone: bool) {
+    if is_gone {
+        tracing::debug!("a command found its edge node gone");
+    }
 }
 
 async fn publish_v5(guest: &v5::Session<Guest>, publish: v5::Publish) -> Result<v5::PublishAck, Refused> {
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
-    guest.give(&payload).await?;
+    let tell = |Command { topic, payload }| {
+        let sent = guest.sink().publish(topic).send_at_most_once(payload.into());
+        unheard(sent.is_err());
+    };
+    guest.give(publish.publish_topic(), &payload, tell).await?;
     Ok(publish.ack())
 }
 
@@ -292,6 +362,10 @@ fn protocol_v3(guest: &Guest, message: v3::ProtocolMessage) -> v3::ProtocolMessa
             subscribe.ack()
         }
         v3::ProtocolMessage::Unsubscribe(unsubscribe) => unsubscribe.ack(),
+        v3::ProtocolMessage::Disconnect(goodbye) => {
+            guest.forget_will();
+            goodbye.ack()
+        }
         other => other.ack(),
     }
 }
@@ -309,6 +383,12 @@ fn protocol_v5(guest: &Guest, message: v5::ProtocolMessage) -> v5::ProtocolMessa
             subscribe.ack()
         }
         v5::ProtocolMessage::Unsubscribe(unsubscribe) => unsubscribe.ack(),
+        v5::ProtocolMessage::Disconnect(goodbye) => {
+            if goodbye.packet().reason_code != v5::codec::DisconnectReasonCode::DisconnectWithWillMessage {
+                guest.forget_will();
+            }
+            goodbye.ack()
+        }
         other => other.ack(),
     }
 }

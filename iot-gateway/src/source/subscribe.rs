@@ -1,4 +1,5 @@
-//! A site's own broker as the source: MQTT 5, manual acknowledgement, one subscription to every `up` topic.
+//! A site's own broker as the source: MQTT 5, manual acknowledgement, subscribed to every `up` topic and, where the
+//! register has devices there, to the topics of Sparkplug and ChirpStack.
 //!
 //! A PUBACK from a broker promises less than ours, so a device that cares keeps an outbox until its receipt comes.
 //! Each connection has its own client: an acknowledgement that outlives its connection has nowhere to go, because on
@@ -23,9 +24,14 @@ use trace::pack::{
     carriage::{Outcome, write_receipt},
     device::UP_FILTER,
 };
+use trace::uplink::{Format, sparkplug};
 
 use super::{Source, SourceError, stopped};
-use crate::intake::Intake;
+use crate::{
+    intake::{CHIRPSTACK_FILTERS, Intake},
+    register::Register,
+    uplink::Command,
+};
 
 /// Advertised as Receive Maximum and kept by our own queue: mosquitto overruns the former.
 const UNACKED_MAX: u16 = 500;
@@ -59,7 +65,12 @@ enum Ended {
     Stopping,
 }
 
-type Receipt = (String, Vec<u8>);
+/// A topic and what goes down to it: a receipt, or a command to an edge node.
+struct Downlink {
+    topic: String,
+    payload: Vec<u8>,
+    qos: QoS,
+}
 
 impl Source for Subscribe {
     async fn run(self, intake: Intake, mut stop: watch::Receiver<bool>) -> Result<(), SourceError> {
@@ -109,7 +120,7 @@ impl Subscribe {
     async fn connection(
         &self,
         intake: &Intake,
-        receipts: &mpsc::Sender<Receipt>,
+        receipts: &mpsc::Sender<Downlink>,
         stop: &mut watch::Receiver<bool>,
         connected: &mut bool,
     ) -> Result<(), Ended> {
@@ -125,16 +136,30 @@ impl Subscribe {
             task: tokio::spawn(acknowledge(client.clone(), verdicts, receipts.clone(), intake.clone())),
             intake,
         };
+        let mut register = intake.registry.current.clone();
+        let mut subscribed: Vec<&str> = Vec::new();
         loop {
             let event = tokio::select! {
                 event = events.poll() => event?,
+                Ok(()) = register.changed(), if !subscribed.is_empty() => {
+                    // The first device of a network brings that network's topics.
+                    let more = filters(&register.borrow()).into_iter();
+                    for filter in more.filter(|filter| !subscribed.contains(filter)).collect::<Vec<_>>() {
+                        client.try_subscribe(filter, QoS::AtLeastOnce)?;
+                        subscribed.push(filter);
+                    }
+                    continue;
+                }
                 () = stopped(stop) => return self.finish(events, taken, acks).await,
             };
             match event {
                 Event::Incoming(Incoming::ConnAck(_)) => {
                     *connected = true;
                     // On every ConnAck: a broker that lost its sessions has lost our subscription too.
-                    client.try_subscribe(UP_FILTER, QoS::AtLeastOnce)?;
+                    subscribed = filters(&register.borrow_and_update());
+                    for filter in &subscribed {
+                        client.try_subscribe(*filter, QoS::AtLeastOnce)?;
+                    }
                 }
                 Event::Incoming(Incoming::SubAck(ack)) => {
                     let refused =
@@ -142,13 +167,18 @@ impl Subscribe {
                     if let Some(code) = refused {
                         return Err(Ended::Subscription(code));
                     }
-                    tracing::info!("subscribed to {UP_FILTER}");
+                    tracing::info!("a subscription stands");
                 }
                 Event::Incoming(Incoming::Publish(publish)) => {
                     let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                    let verdict = intake.take(&topic, &publish.payload).await.map_err(|_| Ended::Stopping)?;
+                    let message = intake.take(&topic, &publish.payload).await.map_err(|_| Ended::Stopping)?;
+                    if let Some(Command { topic, payload }) = message.command
+                        && receipts.try_send(Downlink { topic, payload, qos: QoS::AtMostOnce }).is_err()
+                    {
+                        intake.metrics.receipts_dropped.one();
+                    }
                     // Full means that the broker overran our Receive Maximum: it waits, we do not grow.
-                    if taken.send((topic, publish, verdict)).await.is_err() {
+                    if taken.send((topic, publish, message.verdict)).await.is_err() {
                         return Err(Ended::Stopping);
                     }
                 }
@@ -187,6 +217,18 @@ impl Subscribe {
     }
 }
 
+/// What the broker is asked for: our own topics, and those of the networks that the register has devices on.
+fn filters(register: &Register) -> Vec<&'static str> {
+    let mut filters = vec![UP_FILTER];
+    if register.has_nodes_of(Format::Sparkplug) {
+        filters.extend(sparkplug::FILTERS);
+    }
+    if register.has_nodes_of(Format::Chirpstack) {
+        filters.extend(CHIRPSTACK_FILTERS);
+    }
+    filters
+}
+
 type Taken = (String, Publish, oneshot::Receiver<Outcome>);
 
 /// The acknowledgements of one connection; they end with it.
@@ -208,7 +250,7 @@ impl Drop for Acks<'_> {
 async fn acknowledge(
     client: AsyncClient,
     mut verdicts: mpsc::Receiver<Taken>,
-    receipts: mpsc::Sender<Receipt>,
+    receipts: mpsc::Sender<Downlink>,
     intake: Intake,
 ) {
     while let Some((topic, publish, verdict)) = verdicts.recv().await {
@@ -218,20 +260,24 @@ async fn acknowledge(
         }
         // Without a counter there is nothing that the device could match the receipt with.
         let (Ok(topic), Some(cti)) = (topic.parse::<Topic>(), &verdict.cti) else { continue };
-        let receipt = write_receipt(cti, verdict.status);
-        if receipts.try_send((topic.device.receipt().to_string(), receipt)).is_err() {
+        let receipt = Downlink {
+            topic: topic.device.receipt().to_string(),
+            payload: write_receipt(cti, verdict.status),
+            qos: QoS::AtLeastOnce,
+        };
+        if receipts.try_send(receipt).is_err() {
             intake.metrics.receipts_dropped.one();
         }
     }
 }
 
 /// Receipts leave on a connection of their own: a client that also publishes can stop acknowledging.
-async fn publish_receipts(mut options: MqttOptions, mut receipts: mpsc::Receiver<Receipt>) {
+async fn publish_receipts(mut options: MqttOptions, mut receipts: mpsc::Receiver<Downlink>) {
     options.set_clean_start(true);
     let (client, mut events) = AsyncClient::new(options, 64);
     let pump = async {
-        while let Some((topic, receipt)) = receipts.recv().await {
-            if client.publish(topic, QoS::AtLeastOnce, false, receipt).await.is_err() {
+        while let Some(Downlink { topic, payload, qos }) = receipts.recv().await {
+            if client.publish(topic, qos, false, payload).await.is_err() {
                 return;
             }
         }

@@ -2,10 +2,12 @@
 
 mod number;
 mod read;
+mod unit;
 mod write;
 
 pub use number::Number;
 pub use read::{parse_cbor, parse_json};
+pub use unit::is_registered;
 pub use write::write_cbor;
 
 /// Records of one pack.
@@ -13,7 +15,7 @@ pub const RECORDS_MAX: usize = 1_000;
 /// Times below are relative to "now", others absolute (RFC 8428 §4.5.3), here in microseconds.
 pub const ABSOLUTE_US_MIN: i64 = (1 << 28) * 1_000_000;
 const NAME_BYTES_MAX: usize = 255;
-const TEXT_BYTES_MAX: usize = 4_096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
 
 /// What a record says of its name at its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,8 @@ pub enum SenmlError {
     Name { record: usize },
     #[error("record {record}: not exactly one value, or none and no sum")]
     Value { record: usize },
+    #[error("record {record}: a unit that IANA's registry does not have")]
+    Unit { record: usize },
     #[error("record {record}: a number out of range")]
     Range { record: usize },
 }
@@ -72,7 +76,6 @@ pub fn rec20(unit: &str) -> Option<&'static str> {
     Some(match unit {
         "kg" => "KGM",
         "g" => "GRM",
-        "t" => "TNE",
         "m" => "MTR",
         "m3" => "MTQ",
         "l" => "LTR",

@@ -69,6 +69,16 @@ impl Number {
         Some(Self::Decimal { mantissa, exponent })
     }
 
+    /// The product: exact if both are and it fits.
+    pub fn times(self, factor: Self) -> Option<Self> {
+        let (Self::Decimal { mantissa: a, exponent: x }, Self::Decimal { mantissa: b, exponent: y }) =
+            (self, factor)
+        else {
+            return Self::float(self.as_f64() * factor.as_f64());
+        };
+        Self::decimal(a.checked_mul(b)?, i64::from(x) + i64::from(y))
+    }
+
     /// In units of `10^exponent`, if that loses nothing.
     pub fn in_units_of(self, exponent: i8) -> Option<i64> {
         match self {

@@ -2,10 +2,14 @@
 
 use minicbor::{Decoder, data::Type};
 
-use super::{NAME_BYTES_MAX, Number, RECORDS_MAX, Reading, SenmlError, TEXT_BYTES_MAX, Value};
+use super::{
+    NAME_BYTES_MAX, Number, RECORDS_MAX, Reading, SenmlError, TEXT_BYTES_MAX, Value, unit::is_registered,
+};
 use crate::{b64, json};
 
 const VERSION_MAX: i64 = 10;
+/// RFC 9100 §3: version 10 with the one feature that has a number, secondary units.
+const VERSION_SECONDARY_UNITS: i64 = 26;
 const JSON_LIMITS: json::Limits = json::Limits { bytes_max: 64 * 1024, depth_max: 4 };
 
 /// A record as sent, before resolution.
@@ -194,7 +198,8 @@ struct Resolution {
 
 impl Resolution {
     fn push(&mut self, raw: Raw, at: usize) -> Result<(), SenmlError> {
-        if raw.version.is_some_and(|version| !(1..=VERSION_MAX).contains(&version)) {
+        let is_known = |version| (1..=VERSION_MAX).contains(&version) || version == VERSION_SECONDARY_UNITS;
+        if raw.version.is_some_and(|version| !is_known(version)) {
             return Err(SenmlError::Field { record: at, field: "bver" });
         }
         self.base_name = raw.base_name.unwrap_or(std::mem::take(&mut self.base_name));
@@ -223,8 +228,8 @@ impl Resolution {
             return Err(SenmlError::Name { record: at });
         }
         let unit = raw.unit.or_else(|| self.base_unit.clone());
-        if unit.as_ref().is_some_and(|unit| unit.is_empty() || unit.len() > 32) {
-            return Err(SenmlError::Field { record: at, field: "u" });
+        if unit.as_deref().is_some_and(|unit| !is_registered(unit)) {
+            return Err(SenmlError::Unit { record: at });
         }
         self.readings.push(Reading { name, unit, time_us, value, sum });
         Ok(())
