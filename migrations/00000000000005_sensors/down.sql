@@ -1,5 +1,6 @@
 drop table alert;
 drop table dead_letter;
+drop table grid;
 drop table rollup;
 drop function reading_drop_before;
 drop function reading_day_create;

@@ -96,6 +96,22 @@ create table rollup (
 );
 create index rollup_start on rollup using brin (start);
 
+-- Where the temperature cables of a store hang, from a moment until the next such row: cable n of row r and column c is
+-- (r - 1) * column_count + c, and its points are numbered from the surface down. Distances in centimetres.
+create table grid (
+    place_id bigint not null references place,
+    valid_from timestamptz not null,
+    row_count smallint not null check (row_count between 1 and 64),
+    column_count smallint not null check (column_count between 1 and 64),
+    layer_count smallint not null check (layer_count between 1 and 32),
+    row_cm integer not null check (row_cm > 0),
+    column_cm integer not null check (column_cm > 0),
+    layer_cm integer not null check (layer_cm > 0),
+    declared_by uuid,
+    declared_at timestamptz not null default now(),
+    primary key (place_id, valid_from)
+);
+
 create table dead_letter (
     id bigint generated always as identity primary key,
     party_id bigint references party,

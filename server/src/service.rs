@@ -14,6 +14,7 @@ pub mod devices;
 pub mod disclosures;
 pub mod effects;
 pub mod fsck;
+pub mod grid;
 pub mod inspection;
 pub mod intake;
 pub mod keys;

@@ -422,6 +422,9 @@ async fn pages_are_fit_for_a_telephone_and_labels_for_a_printer(house: &House) {
         let (_, cookie) = house.stack.session(login, &person.password).await.unwrap();
         let mut pages =
             ["/day", "/alerts", "/exceptions", "/reports", "/me/keys"].map(str::to_owned).to_vec();
+        if ["wuming", "jianguan"].contains(&login) {
+            pages.push("/grid/wuming/b01".to_owned());
+        }
         for (prefix, most) in [("/work/", 100), ("/receipts/", 1), ("/lots/", 1)] {
             pages.extend(targets::links(&mut browser, &base, &cookie, "/day", prefix).into_iter().take(most));
         }

@@ -138,6 +138,20 @@ impl FrontDoor {
         Err(refused(format!("{path} {fields:?}"), response).await)
     }
 
+    /// Any other form; 303 means taken.
+    pub async fn fill_in(
+        &self,
+        session: &Session,
+        path: &str,
+        fields: &[(String, String)],
+    ) -> Result<(), FrontDoorError> {
+        let response = self.post_form(session, path, fields).await?;
+        if response.status() == StatusCode::SEE_OTHER {
+            return Ok(());
+        }
+        Err(refused(format!("{path} {fields:?}"), response).await)
+    }
+
     /// The same step by REST, which must be refused by `rule`: problem+json names it.
     pub async fn expect_refusal(
         &self,

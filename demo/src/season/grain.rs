@@ -178,6 +178,18 @@ const COOLING: [(i64, f64); 2] = [(3, 27.1), (1, 24.3)];
 /// In what is left one point heats: the alert is raised, and the ventilation clears it.
 async fn hot_spot(scene: &mut Scene, epoch: &str) -> Result<(), FrontDoorError> {
     let probe = scene.device("wuming", "probe1", ("grain", "probe", "b01")).await?;
+    let since = scene.moment(9, 0, 0);
+    let day = since.get(..10).unwrap_or_default();
+    let layout = [
+        ("from", day),
+        ("rows", "3"),
+        ("columns", "3"),
+        ("layers", "3"),
+        ("row_m", "4.5"),
+        ("column_m", "4.5"),
+        ("layer_m", "1.8"),
+    ];
+    scene.declare_grid("wuming", "b01", &fields(&layout)).await?;
     temperatures(scene, &probe, &HEATING).await?;
     // Played again, it was cleared long ago.
     if scene.alerts("wuming", "hot-spot").await? == (0, 0) {
@@ -192,7 +204,7 @@ async fn hot_spot(scene: &mut Scene, epoch: &str) -> Result<(), FrontDoorError> 
     ventilated(scene, epoch).await
 }
 
-/// A grid of temperatures: nine cables of three points.
+/// Scans of the grid: nine cables of three points, each scan one message and so one pack.
 async fn temperatures(scene: &Scene, probe: &Device, hot_spot: &[(i64, f64)]) -> Result<(), FrontDoorError> {
     let now = scene.began().timestamp();
     for (hours_ago, hot) in hot_spot {
@@ -200,7 +212,7 @@ async fn temperatures(scene: &Scene, probe: &Device, hot_spot: &[(i64, f64)]) ->
         let grid = (0..27_i32).map(|point| {
             let (cable, depth) = (point / 3 + 1, point % 3 + 1);
             let value = if (cable, depth) == (5, 2) { *hot } else { 20.5 + f64::from(point % 7) * 0.4 };
-            Sample { name: format!("c{cable}/d{depth}/temp"), unit: "Cel", at: at + i64::from(point), value }
+            Sample { name: format!("c{cable}/d{depth}/temp"), unit: "Cel", at, value }
         });
         scene.publish(probe, &grid.collect::<Vec<_>>()).await?;
     }

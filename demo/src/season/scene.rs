@@ -357,6 +357,16 @@ impl Scene {
         Ok(jti)
     }
 
+    /// `who` declares where the temperature cables of a store hang.
+    pub async fn declare_grid(
+        &self,
+        who: &str,
+        place: &str,
+        fields: &[(String, String)],
+    ) -> Result<(), FrontDoorError> {
+        self.front.fill_in(self.session(who)?, &format!("/grid/{place}"), fields).await
+    }
+
     /// `who` tries what a rule forbids; the season goes on only if it is refused by that rule.
     pub async fn refused_step(
         &self,

@@ -13,7 +13,7 @@ use trace::profile::{EventType, Step};
 use uuid::Uuid;
 
 use crate::{
-    service::desk,
+    service::{desk, grid},
     web::{
         AppState, WebError,
         caller::SignedIn,
@@ -73,6 +73,8 @@ struct DayPage {
     awaited: Vec<AwaitedView>,
     records: Vec<RecordView>,
     looks: Vec<(Moment, String, String)>,
+    /// (address, place) of the temperature pictures.
+    grids: Vec<(String, String)>,
 }
 
 async fn day(
@@ -93,9 +95,14 @@ async fn day(
         .filter(|id| state.profiles.by_id(id).is_some())
         .collect();
     let (sections, others) = sections(w, &state, &member.party.role, &known);
+    let grids = grid::places(&state.store, &member).await?;
     let page = DayPage {
         today: w.day((Utc::now() + chrono::TimeDelta::hours(8)).date_naive()),
         party: party_name(w, profile_of(&state, &member.party.role), &member.party),
+        grids: grids
+            .iter()
+            .map(|place| (format!("/grid/{}/{}", member.party.slug, place.slug), place_name(w, place)))
+            .collect(),
         sections,
         others,
         held: day

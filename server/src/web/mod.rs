@@ -11,6 +11,7 @@ pub mod day;
 pub mod error;
 pub mod events;
 pub mod exceptions;
+pub mod grid;
 pub mod guard;
 pub mod health;
 pub mod keys;
@@ -75,6 +76,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(events::routes);
     routes.configure(trace::routes);
     routes.configure(alerts::routes);
+    routes.configure(grid::routes);
     routes.configure(exceptions::routes);
     routes.configure(reports::routes);
     routes.configure(day::routes);

@@ -13,6 +13,7 @@ pub mod consignment;
 pub mod dead_letter;
 pub mod device;
 pub mod fsck;
+pub mod grid;
 pub mod key;
 pub mod ledger;
 pub mod lot;

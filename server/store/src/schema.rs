@@ -213,6 +213,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    grid (place_id, valid_from) {
+        place_id -> BigInt,
+        valid_from -> Timestamptz,
+        row_count -> SmallInt,
+        column_count -> SmallInt,
+        layer_count -> SmallInt,
+        row_cm -> Integer,
+        column_cm -> Integer,
+        layer_cm -> Integer,
+        declared_by -> Nullable<Uuid>,
+        declared_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     head (log_id) {
         log_id -> SmallInt,
         size -> BigInt,
@@ -459,6 +474,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    rollup (device_id, name, span, start, unit) {
+        device_id -> BigInt,
+        name -> Text,
+        unit -> Text,
+        span -> SmallInt,
+        start -> Timestamptz,
+        min -> Double,
+        max -> Double,
+        sum -> Double,
+        count -> BigInt,
+        minutes -> Integer,
+    }
+}
+
+diesel::table! {
     root_key (single) {
         single -> Bool,
         sealed -> Binary,
@@ -546,6 +576,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     disclosure,
     edge,
     entry,
+    grid,
     head,
     holding,
     key,
@@ -565,6 +596,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     record_lot,
     record_ref,
     regulator_look,
+    rollup,
     root_key,
     roster,
     scan,

@@ -1,0 +1,350 @@
+//! A store's temperature grid (LS/T 1707.2: cables, points, layers): where the points hang, and what one scan of them says.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use store::{
+    Connection, Store, StoreError, device,
+    grid::{self as rows, Grid},
+    party::{self, Party, Place},
+};
+
+use crate::service::{account::Member, capture::local_offset, inspection};
+
+/// Cables hang at most 5 m apart, points at most 2 m above each other (`domain.md` G4).
+const CABLE_CM_MAX: i32 = 500;
+const LAYER_CM_MAX: i32 = 200;
+const SIDE_MAX: i16 = 64;
+const LAYERS_MAX: i16 = 32;
+/// Scans that a page leads to, on either side of the one that it shows.
+const NEIGHBOURS: i64 = 8;
+/// The rise of a point is over about a day: to the newest scan that is at least so old …
+const RISE_OVER: TimeDelta = TimeDelta::hours(20);
+/// … and no older than this.
+const RISE_WITHIN: TimeDelta = TimeDelta::days(4);
+/// Points by which a scan is found: if all of them are dead, so is the grid.
+const SOUNDINGS: usize = 8;
+
+/// A grid as its keeper declares it; distances in metres.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct GridForm {
+    /// The day from which on the cables hang so, `2026-11-20`; today if empty.
+    #[serde(default)]
+    pub from: String,
+    pub rows: i16,
+    pub columns: i16,
+    pub layers: i16,
+    pub row_m: f64,
+    pub column_m: f64,
+    pub layer_m: f64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum GridError {
+    #[error("{field}: not from {min} to {max}")]
+    Outside { field: &'static str, min: String, max: String },
+    #[error("{field}: {rule}")]
+    Refused { field: &'static str, rule: &'static str },
+    #[error("no such place of the party")]
+    Unknown,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Declares the grid of one of the member's places from now on.
+pub async fn declare(
+    store: &Store,
+    member: &Member,
+    place: &str,
+    form: &GridForm,
+    now: DateTime<Utc>,
+) -> Result<(), GridError> {
+    let mut conn = store.connection().await?;
+    let place = party::place_by_slug(&mut conn, member.party.id, place).await?.ok_or(GridError::Unknown)?;
+    let count = |field, value: i16, max: i16| {
+        let outside = || GridError::Outside { field, min: "1".to_owned(), max: max.to_string() };
+        (1..=max).contains(&value).then_some(value).ok_or_else(outside)
+    };
+    let distance = |field, metres: f64, max_cm: i32| {
+        let max = f64::from(max_cm) / 100.0;
+        let allowed = metres.is_finite() && metres >= 0.1 && metres <= max;
+        let centimetres = format!("{:.0}", metres * 100.0).parse();
+        let outside = || GridError::Outside { field, min: "0.1".to_owned(), max: max.to_string() };
+        allowed.then(|| centimetres.ok()).flatten().ok_or_else(outside)
+    };
+    let valid_from = first_moment(&form.from, now)?;
+    let new = Grid {
+        place_id: place.id,
+        valid_from,
+        row_count: count("rows", form.rows, SIDE_MAX)?,
+        column_count: count("columns", form.columns, SIDE_MAX)?,
+        layer_count: count("layers", form.layers, LAYERS_MAX)?,
+        row_cm: distance("row_m", form.row_m, CABLE_CM_MAX)?,
+        column_cm: distance("column_m", form.column_m, CABLE_CM_MAX)?,
+        layer_cm: distance("layer_m", form.layer_m, LAYER_CM_MAX)?,
+        declared_by: Some(member.account_id),
+    };
+    // Declaring what stands changes nothing.
+    if let Some(old) = rows::at(&mut conn, place.id, valid_from).await?
+        && (Grid { valid_from, declared_by: new.declared_by, ..old }) == new
+    {
+        return Ok(());
+    }
+    if !rows::insert(&mut conn, &new).await? {
+        return Err(GridError::Refused { field: "from", rule: "grid-from-taken" });
+    }
+    Ok(())
+}
+
+/// The place's midnight of the day that was typed.
+fn first_moment(day: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, GridError> {
+    let refused = |rule| GridError::Refused { field: "from", rule };
+    let today = now.with_timezone(&local_offset()).date_naive();
+    let day: NaiveDate = match day {
+        "" => today,
+        typed => typed.parse().map_err(|_| refused("not-a-date"))?,
+    };
+    if day > today {
+        return Err(refused("in-the-future"));
+    }
+    let midnight = day.and_time(NaiveTime::MIN).and_local_timezone(local_offset()).single();
+    midnight.map(|midnight| midnight.with_timezone(&Utc)).ok_or_else(|| refused("not-a-date"))
+}
+
+/// A point by row and column of its cable and its layer, all counted from 1; layer 1 is the surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    pub row: i16,
+    pub column: i16,
+    pub layer: i16,
+}
+
+impl Point {
+    /// The SenML name of its readings: `c{cable}/d{layer}/temp`.
+    fn name(self, grid: &Grid) -> String {
+        format!("c{}/d{}/temp", (self.row - 1) * grid.column_count + self.column, self.layer)
+    }
+
+    const fn is_at_wall(self, grid: &Grid) -> bool {
+        self.row == 1 || self.row == grid.row_count || self.column == 1 || self.column == grid.column_count
+    }
+}
+
+/// Surface first, then row by row.
+fn points(grid: &Grid) -> impl Iterator<Item = Point> + use<> {
+    let (rows, columns, layers) = (grid.row_count, grid.column_count, grid.layer_count);
+    (1..=layers).flat_map(move |layer| {
+        (1..=rows).flat_map(move |row| (1..=columns).map(move |column| Point { row, column, layer }))
+    })
+}
+
+/// A point and what it read, °C.
+pub type Measured = (Point, f64);
+
+/// One reading of the whole grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scan {
+    pub at: DateTime<Utc>,
+    pub measured: Vec<Measured>,
+    /// Points that said nothing.
+    pub silent: usize,
+}
+
+/// Mean and extremes of one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Layer {
+    pub layer: i16,
+    pub mean: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Scan {
+    fn of(grid: &Grid, at: DateTime<Utc>, readings: &[store::reading::Reading]) -> Self {
+        let value_of = |point: &Point| {
+            let name = point.name(grid);
+            readings.iter().find(|reading| reading.name == name).map(|reading| reading.value)
+        };
+        let measured: Vec<Measured> =
+            points(grid).filter_map(|point| Some((point, value_of(&point)?))).collect();
+        let silent = points(grid).count() - measured.len();
+        Self { at, measured, silent }
+    }
+
+    pub fn at_point(&self, point: Point) -> Option<f64> {
+        self.measured.iter().find(|(of, _)| *of == point).map(|(_, value)| *value)
+    }
+
+    pub fn layers(&self) -> Vec<Layer> {
+        let mut layers: Vec<(Layer, f64)> = Vec::new();
+        for (point, value) in &self.measured {
+            let last = layers.last_mut().filter(|(layer, _)| layer.layer == point.layer);
+            let Some((layer, count)) = last else {
+                layers.push((Layer { layer: point.layer, mean: *value, min: *value, max: *value }, 1.0));
+                continue;
+            };
+            *count += 1.0;
+            layer.mean += (value - layer.mean) / *count;
+            layer.min = layer.min.min(*value);
+            layer.max = layer.max.max(*value);
+        }
+        layers.into_iter().map(|(layer, _)| layer).collect()
+    }
+
+    fn hottest(&self, among: impl Fn(Point) -> bool) -> Option<Measured> {
+        let candidates = self.measured.iter().filter(|(point, _)| among(*point));
+        candidates.copied().max_by(|one, other| one.1.total_cmp(&other.1))
+    }
+}
+
+/// What a keeper looks for in a scan.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub party: Party,
+    pub place: Place,
+    pub grid: Grid,
+    pub scan: Scan,
+    pub hot_spot: Option<Measured>,
+    /// The hottest of the uppermost layer, and of the cables along the walls.
+    pub surface: Option<Measured>,
+    pub wall: Option<Measured>,
+    /// The point that warmed most, by how many kelvin a day.
+    pub rising: Option<Measured>,
+    /// Scans before, newest first, and after, oldest first.
+    pub before: Vec<DateTime<Utc>>,
+    pub after: Vec<DateTime<Utc>>,
+}
+
+/// A place whose grid may be looked at, with or without a scan.
+#[derive(Debug)]
+pub enum Look {
+    /// Nobody has declared where its cables hang.
+    Undeclared(Place),
+    /// Declared, and not read yet.
+    Unread(Place),
+    Seen(Box<Picture>),
+}
+
+/// The newest scan at or before `at`. A keeper sees the own places, a regulator all, and that is logged.
+pub async fn look(
+    store: &Store,
+    member: &Member,
+    (party, place): (&str, &str),
+    at: DateTime<Utc>,
+) -> Result<Look, GridError> {
+    let mut conn = store.connection().await?;
+    let party = party::by_slug(&mut conn, party).await?.ok_or(GridError::Unknown)?;
+    if party.id != member.party.id && !member.is_regulator() {
+        return Err(GridError::Unknown);
+    }
+    let place = party::place_by_slug(&mut conn, party.id, place).await?.ok_or(GridError::Unknown)?;
+    inspection::look(&mut conn, member, &[party.id].into(), &place.uri).await?;
+    let Some(grid) = rows::at(&mut conn, place.id, at).await? else { return Ok(Look::Undeclared(place)) };
+    let devices: Vec<i64> =
+        device::at_place(&mut conn, place.id).await?.into_iter().map(|device| device.id).collect();
+    let names: Vec<String> = points(&grid).map(|point| point.name(&grid)).collect();
+    let soundings: Vec<String> =
+        names.iter().step_by(names.len().div_ceil(SOUNDINGS).max(1)).cloned().collect();
+    let until = at + TimeDelta::microseconds(1);
+    let mut before = rows::moments(&mut conn, &devices, &soundings, until, NEIGHBOURS + 1).await?.into_iter();
+    let Some(shown) = before.next() else { return Ok(Look::Unread(place)) };
+    let before: Vec<DateTime<Utc>> = before.collect();
+    let after = rows::moments_after(&mut conn, &devices, &soundings, shown, NEIGHBOURS).await?;
+    let scan = scan_at(&mut conn, &grid, &devices, &names, shown).await?;
+    let rising = rising(&mut conn, &grid, &devices, (&names, &soundings), &scan).await?;
+    Ok(Look::Seen(Box::new(Picture {
+        hot_spot: scan.hottest(|_| true),
+        surface: scan.hottest(|point| point.layer == 1),
+        wall: scan.hottest(|point| point.is_at_wall(&grid)),
+        rising,
+        scan,
+        grid,
+        party,
+        place,
+        before,
+        after,
+    })))
+}
+
+async fn scan_at(
+    conn: &mut Connection,
+    grid: &Grid,
+    devices: &[i64],
+    names: &[String],
+    at: DateTime<Utc>,
+) -> Result<Scan, StoreError> {
+    Ok(Scan::of(grid, at, &rows::scan(conn, devices, names, at).await?))
+}
+
+/// Against the newest scan of about a day before.
+async fn rising(
+    conn: &mut Connection,
+    grid: &Grid,
+    devices: &[i64],
+    (names, soundings): (&[String], &[String]),
+    scan: &Scan,
+) -> Result<Option<Measured>, StoreError> {
+    let earlier = rows::moments(conn, devices, soundings, scan.at - RISE_OVER, 1).await?.into_iter().next();
+    let Some(earlier) = earlier.filter(|earlier| scan.at - *earlier <= RISE_WITHIN) else { return Ok(None) };
+    let days = f64::from(i32::try_from((scan.at - earlier).num_seconds()).unwrap_or(i32::MAX)) / 86_400.0;
+    let earlier = scan_at(conn, grid, devices, names, earlier).await?;
+    let rise = |(point, value): &Measured| Some((*point, (value - earlier.at_point(*point)?) / days));
+    Ok(scan.measured.iter().filter_map(rise).max_by(|one, other| one.1.total_cmp(&other.1)))
+}
+
+/// The member's places whose cables are declared.
+pub async fn places(store: &Store, member: &Member) -> Result<Vec<Place>, StoreError> {
+    const PLACES_MAX: i64 = 200;
+    let mut conn = store.connection().await?;
+    let places = party::places_of(&mut conn, member.party.id, PLACES_MAX).await?;
+    let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
+    let declared = rows::declared(&mut conn, &ids).await?;
+    Ok(places.into_iter().filter(|place| declared.contains(&place.id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::reading::Reading;
+
+    fn grid() -> Grid {
+        let valid_from = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (row_cm, column_cm, layer_cm) = (450, 450, 150);
+        Grid {
+            place_id: 1,
+            valid_from,
+            row_count: 3,
+            column_count: 3,
+            layer_count: 3,
+            row_cm,
+            column_cm,
+            layer_cm,
+            declared_by: None,
+        }
+    }
+
+    fn reading(cable: i16, layer: i16, value: f64) -> Reading {
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let name = format!("c{cable}/d{layer}/temp");
+        Reading { device_id: 1, at, name, unit: "Cel".to_owned(), value, cti: Vec::new() }
+    }
+
+    #[test]
+    fn a_scan_tells_means_hot_spots_of_heap_surface_and_wall_and_what_was_silent() {
+        let grid = grid();
+        let mut readings: Vec<Reading> =
+            (1..=9).flat_map(|cable| (1..=3).map(move |layer| reading(cable, layer, 20.0))).collect();
+        for (name, value) in [("c5/d2/temp", 32.0), ("c1/d3/temp", 25.0), ("c8/d1/temp", 24.0)] {
+            readings.iter_mut().find(|reading| reading.name == name).unwrap().value = value;
+        }
+        readings.retain(|reading| reading.name != "c9/d3/temp");
+        let scan = Scan::of(&grid, readings[0].at, &readings);
+        assert_eq!((scan.measured.len(), scan.silent), (26, 1));
+        let point = |row, column, layer| Point { row, column, layer };
+        assert_eq!(scan.hottest(|_| true), Some((point(2, 2, 2), 32.0)));
+        assert_eq!(scan.hottest(|at| at.layer == 1), Some((point(3, 2, 1), 24.0)));
+        assert_eq!(scan.hottest(|at| at.is_at_wall(&grid)), Some((point(1, 1, 3), 25.0)));
+        let layers = scan.layers();
+        assert_eq!(layers.len(), 3);
+        assert!((layers[1].mean - (8.0 * 20.0 + 32.0) / 9.0).abs() < 1e-9);
+        assert!((layers[2].max - 25.0).abs() < 1e-9 && (layers[2].min - 20.0).abs() < 1e-9);
+    }
+}
