@@ -20,6 +20,7 @@ pub const NO_TABLES: &[(&str, &str)] = &[
     ("alert", "derived from readings, for those on duty"),
     ("reading", "derived from packs, which are checked; droppable"),
     ("rollup", "sums of readings, for charts"),
+    ("grid", "where the cables of a store hang, as its keeper says: points by number stand in the packs"),
     ("dead_letter", "what was refused"),
     ("strict_check", "a queue: a pack that leaves it without a leaf is named"),
     ("pending", "a queue: a record that leaves it without a leaf is named"),
@@ -28,7 +29,6 @@ pub const NO_TABLES: &[(&str, &str)] = &[
 
 /// Columns of the evidence that the signed bytes do not decide.
 pub const NO_COLUMNS: &[(&str, &str, &str)] = &[
-    ("log", "opened_at", "when the row was made: a checkpoint carries no time"),
     ("log", "opens_at", "from when it takes records: its origin says the year"),
     ("log", "sealed_at", "likewise; that it is there is checked"),
     ("checkpoint", "signed_at", "likewise; the newest one is held against the head"),
