@@ -80,6 +80,10 @@ enum Command {
         /// How long a witness whose URL the trust file gives may have seen more than the log shows
         #[arg(long, value_name = "SECONDS", default_value_t = 90)]
         witness_lead: u64,
+        /// Copy also what was signed behind every entry, without disclosures: a file with the API token of a regulator's
+        /// program, of scope `signed`
+        #[arg(long, value_name = "TOKEN_FILE")]
+        records: Option<PathBuf>,
     },
     /// Make a witness's key; prints its verifier key
     Keygen {
@@ -123,14 +127,16 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
             witness::run(listen, witness::Witness::new(signer, logs, state)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Mirror { url, directory, trust, rpc, every, witness_lead } => {
+        Command::Mirror { url, directory, trust, rpc, every, witness_lead, records } => {
             let trust = std::fs::read_to_string(trust)?.parse()?;
+            let token = records.map(std::fs::read_to_string).transpose()?;
             let mirror = mirror::Mirror {
                 source: mirror::Source { url: &url, http: reqwest::Client::new() },
                 directory: &directory,
                 trust: &trust,
                 rpc: rpc.as_deref(),
                 witness_lead: Duration::from_secs(witness_lead),
+                records: token.as_deref().map(str::trim_end),
             };
             Ok(mirror::run(&mirror, every.map(Duration::from_secs), &mut out)?)
         }

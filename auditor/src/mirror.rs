@@ -4,6 +4,7 @@
 
 mod directory;
 mod others;
+mod records;
 mod source;
 mod tree;
 
@@ -30,6 +31,7 @@ use trace::{
 
 use directory::Directory;
 pub use others::Asked;
+pub use records::{Parts, Why};
 pub use source::Source;
 use tree::Tree;
 
@@ -97,6 +99,8 @@ pub enum MirrorError {
     Checkpoint,
     #[error("a signature on the checkpoint does not verify")]
     Note(#[from] NoteError),
+    #[error("what the log gives for signed parts is not in their format")]
+    NotParts,
     #[error("the log has {0} entries: more than a mirror holds")]
     TooLarge(u64),
     #[error("no tree of {0} entries can be made from the tiles")]
@@ -125,6 +129,8 @@ pub struct Looked {
     pub asked: Asked,
     /// The size that the chain has; `None` where no chain was asked, or it has no head.
     pub on_chain: Option<u64>,
+    /// What was signed behind the entries, where that was asked for.
+    pub parts: Option<Parts>,
 }
 
 /// A log's tiles on disk, under the paths that it serves them by.
@@ -136,6 +142,8 @@ pub struct Mirror<'a> {
     pub rpc: Option<&'a str>,
     /// How long a witness may know more than the log shows: a log shows a head when enough have cosigned it, or after 60 s.
     pub witness_lead: Duration,
+    /// API token of a regulator's program: what was signed is copied, too.
+    pub records: Option<&'a str>,
 }
 
 /// To whom a head was shown before.
@@ -249,8 +257,9 @@ impl Mirror<'_> {
             }
         }
         let asked = self.ask_witnesses(&mut tree, &head, note).await?;
+        let parts = self.copy_records(directory, &head).await?;
         let (witnesses, enough) = (seen_by.by.len(), seen_by.enough);
-        Ok(Looked { copied, witnesses, enough, asked, on_chain: chain_size, head })
+        Ok(Looked { copied, witnesses, enough, asked, on_chain: chain_size, parts, head })
     }
 
     /// A checkpoint that a log of the trust file signed.
@@ -300,7 +309,18 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         match runtime.block_on(mirror.look()) {
-            Ok(looked) => writeln!(out, "ok         {looked}")?,
+            Ok(looked) => {
+                writeln!(out, "ok         {looked}")?;
+                if let Some(parts) = looked.parts.filter(|parts| parts.refusals > 0) {
+                    told(&parts, out)?;
+                    if parts.is_alarming {
+                        return Ok(ExitCode::from(1));
+                    }
+                    if every.is_none() {
+                        return Ok(ExitCode::from(2));
+                    }
+                }
+            }
             Err(MirrorError::Raised { alarm, evidence }) => {
                 writeln!(out, "ALARM      {alarm}\nevidence   {}", evidence.display())?;
                 return Ok(ExitCode::from(1));
@@ -318,9 +338,24 @@ pub fn run(
     }
 }
 
+/// A line for each signed part that was refused.
+fn told(parts: &Parts, out: &mut impl io::Write) -> io::Result<()> {
+    for (index, why) in &parts.refused {
+        writeln!(out, "refused    {index}: {why}")?;
+    }
+    if parts.refusals > parts.refused.len() {
+        writeln!(out, "refused    {} more", parts.refusals - parts.refused.len())?;
+    }
+    if parts.is_alarming {
+        writeln!(out, "ALARM      other bytes than were logged are given")
+    } else {
+        Ok(())
+    }
+}
+
 impl std::fmt::Display for Looked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { head, copied, witnesses, enough, asked, on_chain } = self;
+        let Self { head, copied, witnesses, enough, asked, on_chain, parts } = self;
         let quorum = if *enough { "enough" } else { "NOT enough" };
         write!(
             f,
@@ -330,7 +365,13 @@ impl std::fmt::Display for Looked {
         if asked.agree + asked.silent > 0 {
             write!(f, ", {} of {} asked agree", asked.agree, asked.agree + asked.silent)?;
         }
-        on_chain.map_or(Ok(()), |size| write!(f, ", {size} of them on the chain"))
+        if let Some(size) = on_chain {
+            write!(f, ", {size} of them on the chain")?;
+        }
+        match parts {
+            Some(parts) => write!(f, ", {} signed parts copied, {} refused", parts.copied, parts.refusals),
+            None => Ok(()),
+        }
     }
 }
 

@@ -39,7 +39,15 @@ pub fn single_commits(stack: &Stack) -> Result<Latencies, Failed> {
 pub fn durability(url: &str) -> Result<String, Failed> {
     let mut client = postgres::Client::connect(url, postgres::NoTls)?;
     let mut told = Vec::new();
-    for setting in ["fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"] {
+    let settings = [
+        "fsync",
+        "synchronous_commit",
+        "full_page_writes",
+        "wal_sync_method",
+        "shared_buffers",
+        "max_wal_size",
+    ];
+    for setting in settings {
         let value: String = client.query_one("select current_setting($1)", &[&setting])?.try_get(0)?;
         told.push(format!("{setting} {value}"));
     }

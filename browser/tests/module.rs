@@ -184,3 +184,12 @@ fn the_committed_module_is_what_its_compiler_makes_of_these_sources() {
     std::fs::remove_file(file).unwrap();
     std::fs::remove_file(format!("{file}.from")).unwrap();
 }
+
+#[test]
+fn a_profile_read_in_little_code_is_the_same_profile() {
+    for text in PROFILES {
+        assert_eq!(Profile::parse_in_little_code(text).unwrap(), Profile::parse(text).unwrap());
+        let broken = text.replacen("kind = \"place\"", "kind = \"plaice\"", 1);
+        assert!(Profile::parse_in_little_code(&broken).is_err() && Profile::parse(&broken).is_err());
+    }
+}

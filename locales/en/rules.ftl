@@ -46,4 +46,3 @@ rule-under-limit = { $value } is under the limit of { $limit } ({ $source })
 rule-more-than = { $value } should be less than { $than }
 rule-too-late = { $hours } hours have passed; the aim is { $max }
 rule-not-after = Should be later than { $earlier }
-rule-module-size = The code is too small for a camera: a module is at least { $module } mm, so print this one at least { $mm } mm wide.

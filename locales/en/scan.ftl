@@ -97,3 +97,4 @@ role-regulator = Authority
 verdict-void = The code was voided
 never-void-means = This code was issued and later taken back.
 never-void = Reason: { $reason }
+rule-module-size = The code is too small for a camera: a module is at least { $module } mm, so print this one at least { $mm } mm wide.

@@ -46,4 +46,3 @@ rule-under-limit = { $value } 低于限值 { $limit }（{ $source }）
 rule-more-than = { $value } 应小于 { $than }
 rule-too-late = 已过 { $hours } 小时，要求不超过 { $max } 小时
 rule-not-after = 应晚于 { $earlier }
-rule-module-size = 二维码太小，手机扫不出来：每个小格不能小于 { $module } 毫米，这个码至少要印 { $mm } 毫米宽。

@@ -88,3 +88,4 @@ role-regulator = 监管方
 verdict-void = 编码已作废
 never-void-means = 这个编码曾经发出，后来被收回。
 never-void = 作废原因：{ $reason }
+rule-module-size = 二维码太小，手机扫不出来：每个小格不能小于 { $module } 毫米，这个码至少要印 { $mm } 毫米宽。

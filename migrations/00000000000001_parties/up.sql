@@ -128,7 +128,8 @@ create table api_token (
 create table regulator_look (
     id bigint generated always as identity primary key,
     at timestamptz not null default now(),
-    account_id uuid not null references account,
+    by_party bigint not null references party,
+    account_id uuid references account, -- null: a program with a token of that party
     party_id bigint not null references party,
     subject text not null
 );

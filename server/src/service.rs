@@ -20,6 +20,7 @@ pub mod intake;
 pub mod keys;
 pub mod ledger;
 pub mod linkset;
+pub mod paper;
 pub mod profiles;
 pub mod proof;
 pub mod records;

@@ -21,9 +21,18 @@ use actix_web::{
 };
 use farm::Farm;
 use serde_json::{Value as Json, json};
-use server::web::{self, assets};
+use server::{
+    service::fsck,
+    web::{self, assets},
+};
 use store::{key, record};
-use trace::{b64, hash::Hash, keys::SecretKey};
+use trace::{
+    b64,
+    bundle::{Bundle, Verdict, verify},
+    hash::Hash,
+    keys::SecretKey,
+    tlog::{note::SignerKey, policy::Policy},
+};
 use uuid::Uuid;
 
 const HARVEST: &str = "/work/grain/harvest";
@@ -55,6 +64,22 @@ impl Farm {
         let request = TestRequest::get().uri(path).insert_header((header::COOKIE, cookie));
         let answer = test::call_service(&app, request.to_request()).await;
         answer.headers().get(name).unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// As a reader has it who knows log and registrar, and asks for no witness.
+    fn trust(&self) -> Policy {
+        let verifier = SignerKey {
+            name: "localhost/suyuan/2026".parse().unwrap(),
+            secret: SecretKey::from_seed(&[4; 32]),
+        };
+        let registrar = self.state.keys.registrar().kid();
+        format!("log {}\nquorum none\nregistrar {registrar}\n", verifier.verifier()).parse().unwrap()
+    }
+
+    async fn fsck(&self) -> fsck::Report {
+        let database_url = self.state.config.database.database_url.clone();
+        let ask = fsck::Ask { database_url, trust: self.trust(), threads: 2, ..fsck::Ask::default() };
+        tokio::task::spawn_blocking(move || fsck::check(&ask, |_| {}).unwrap()).await.unwrap()
     }
 
     async fn phone(&self, cookie: &str, seed: u8) -> Phone {
@@ -142,7 +167,7 @@ async fn typed(farm: &Farm, number: &str) -> (Uuid, Form) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_signed_is_logged_to_the_byte_and_shown_as_their_own() {
-    let Some(farm) = Farm::open("own_keys").await else { return };
+    let Some(mut farm) = Farm::open("own_keys").await else { return };
     let cookie = farm.sign_in("wei").await;
     let phone = farm.enrolled_phone(&cookie, 11).await;
     let kid = phone.key.kid().to_string();
@@ -163,9 +188,17 @@ async fn what_a_person_signed_is_logged_to_the_byte_and_shown_as_their_own() {
     assert!(farm.page(&format!("/receipts/{jti}"), &cookie).await.contains("本人设备签名"));
     assert!(farm.page(&format!("/01/{}/10/W0001", farm::gtin()), "").await.contains("本人设备签名"));
 
-    let (jti, form) = typed(&farm, "W0002").await;
+    let (other, form) = typed(&farm, "W0002").await;
     assert_eq!(farm.send(HARVEST, &cookie, &form).await.0, StatusCode::SEE_OTHER, "a form without script");
-    assert!(farm.page(&format!("/receipts/{jti}"), &cookie).await.contains("平台代签"));
+    assert!(farm.page(&format!("/receipts/{other}"), &cookie).await.contains("平台代签"));
+
+    drop(conn);
+    farm.log_roster().await;
+    let bundle: Bundle = farm.get(&format!("/proof/{jti}"), "*/*", "").await.parse().unwrap();
+    let report = verify(&bundle, &farm.trust());
+    assert_eq!(report.verdict, Verdict::Valid, "{report:?}");
+    let found = farm.fsck().await;
+    assert!(found.is_clean(), "{:?}", found.misfits);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -217,6 +217,7 @@ async fn a_season_is_played_scanned_killed_erased_and_checked_without_us() {
     let mut house = House::open().await;
     codes_decode_and_pages_tell_the_story_without_script(&house).await;
     the_page_checks_the_proof_as_the_auditor_does(&house).await;
+    the_proof_is_printed_on_one_sheet(&house).await;
     an_unknown_code_was_never_issued(&house).await;
     pages_are_fit_for_a_telephone_and_labels_for_a_printer(&house).await;
     readings_are_evidence(&house).await;
@@ -261,6 +262,35 @@ async fn the_page_checks_the_proof_as_the_auditor_does(house: &House) {
         let layers = told["layers"].as_array().unwrap();
         assert_eq!(layers.len(), 8, "{told}");
         assert!(layers.iter().any(|layer| layer.as_str().unwrap().starts_with("chain unchecked")), "{told}");
+    }
+}
+
+/// One page in the reader's language, whose code leads to the bundle.
+async fn the_proof_is_printed_on_one_sheet(house: &House) {
+    let lot = &house.report.commodities[0].lot_path;
+    let record = format!("/proof/{}", house.report.records[0]);
+    for (path, language, word) in
+        [(format!("/proof/lot{lot}"), "zh-CN", "证明摘要"), (record, "en", "Certificate of a proof")]
+    {
+        let url = format!("{}{path}", house.stack.base_url());
+        let request = house.client.get(format!("{url}.pdf")).header("Accept-Language", language);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/pdf");
+        let pdf = house.data.join("certificate.pdf");
+        std::fs::write(&pdf, answer.bytes().await.unwrap()).unwrap();
+        let Ok(text) = Command::new("pdftotext").arg(&pdf).arg("-").output() else {
+            println!("SKIPPED: pdftotext is not installed, no certificate was read");
+            return;
+        };
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert!(text.contains(word) && text.contains(&url) && text.contains("suyuan-demo"), "{text}");
+        assert_eq!(text.matches('\u{c}').count(), 1, "one page: {text}");
+        let image = house.data.join("certificate");
+        Command::new("pdftoppm").args(["-png", "-singlefile"]).arg(&pdf).arg(&image).output().unwrap();
+        match Command::new("zbarimg").args(["-q", "--raw"]).arg(image.with_extension("png")).output() {
+            Err(_) => println!("SKIPPED: zbarimg is not installed, no certificate's code was scanned"),
+            Ok(scanned) => assert_eq!(String::from_utf8(scanned.stdout).unwrap().trim(), url),
+        }
     }
 }
 

@@ -81,16 +81,33 @@ impl Directory {
         self.write(&self.path(tile), bytes)
     }
 
-    /// Takes away the partial tiles of a head that `newer` replaced.
+    /// Whether all that was signed behind a bundle's entries is here.
+    pub fn has_records(&self, entries: &TilePath) -> bool {
+        self.records(entries).exists()
+    }
+
+    /// Keeps a line for each of a bundle's entries.
+    pub fn keep_records(&self, entries: &TilePath, lines: &str) -> Result<(), MirrorError> {
+        self.write(&self.records(entries), lines.as_bytes())
+    }
+
+    /// `records/001` of `tile/entries/001`.
+    fn records(&self, entries: &TilePath) -> PathBuf {
+        let path = entries.to_string();
+        self.path.join("records").join(path.strip_prefix("tile/entries/").unwrap_or(&path))
+    }
+
+    /// Takes away the partial tiles of a head that `newer` replaced, and what was signed behind them.
     pub fn forget_partial(&self, older: u64, newer: u64) -> Result<(), MirrorError> {
         let standing = partial_tiles(newer);
         for tile in partial_tiles(older).into_iter().filter(|tile| !standing.contains(tile)) {
-            let path = self.path(&tile);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(MirrorError::File(path, error));
+            for path in [self.path(&tile), self.records(&tile)] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(MirrorError::File(path, error));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         Ok(())

@@ -14,8 +14,22 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     pub async fn get(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, MirrorError> {
+        self.get_as(None, path, bytes_max).await
+    }
+
+    /// With the API token of a program.
+    pub async fn get_as(
+        &self,
+        token: Option<&str>,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, MirrorError> {
         let url = format!("{}/{path}", self.url.trim_end_matches('/'));
-        let answer = self.http.get(&url).timeout(TIMEOUT).send().await?;
+        let mut request = self.http.get(&url).timeout(TIMEOUT);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
         if !answer.status().is_success() {
             return Err(MirrorError::Status { url, status: answer.status().as_u16() });
         }

@@ -176,7 +176,10 @@ impl<'a> Tree<'a> {
     async fn copy_entries(&self, index: u64, width: u16) -> Result<bool, MirrorError> {
         let path = TilePath::Entries { index, width };
         let expected = self.kept(0, index)?;
-        let fits = |bytes: &[u8]| leaves(bytes, width).is_some_and(|leaves| leaves == expected);
+        let fits = |bytes: &[u8]| {
+            entries(bytes, width)
+                .is_some_and(|entries| entries.iter().map(leaf_hash).eq(expected.iter().copied()))
+        };
         if let Some(bytes) = self.directory.tile(&path)? {
             let is_whole = fits(&bytes);
             return is_whole.then_some(false).ok_or_else(|| MirrorError::Damaged(self.directory.path(&path)));
@@ -205,13 +208,13 @@ fn child(parent: &[Hash], index: u64) -> Option<Hash> {
     usize::try_from(index % u64::from(full())).ok().and_then(|at| parent.get(at)).copied()
 }
 
-/// The leaf hashes of a bundle of `width` entries; `None` where it is not one.
-fn leaves(bundle: &[u8], width: u16) -> Option<Vec<Hash>> {
+/// The entries of a bundle of `width`; `None` where it is not one.
+pub fn entries(bundle: &[u8], width: u16) -> Option<Vec<Hash>> {
     let entries = bundle.chunks_exact(34);
     if !entries.remainder().is_empty() || entries.len() != usize::from(width) {
         return None;
     }
-    entries.map(|entry| Some(leaf_hash(&Hash::from_slice(entry.strip_prefix(&ENTRY_LENGTH)?)?))).collect()
+    entries.map(|entry| Hash::from_slice(entry.strip_prefix(&ENTRY_LENGTH)?)).collect()
 }
 
 /// Tiles that do not give the head; where it cannot be said which of them, all.

@@ -11,7 +11,8 @@ use crate::{app::AppState, service::conditions};
 const PAUSE: Duration = Duration::from_secs(5);
 /// How far back the first look goes, for packs that came while nobody looked.
 const FIRST_LOOK: TimeDelta = TimeDelta::days(3);
-/// Packs wait for their leaves at most so long; later ones are found by the next start.
+/// Packs wait for their leaves, and a window that could not be stated is tried again, at most so long; what takes longer is
+/// found by the next start.
 const LEAF_WAIT: TimeDelta = TimeDelta::hours(1);
 
 /// Runs for as long as the process does; `window_s` is the length of a window in seconds.

@@ -45,6 +45,12 @@ pub struct Program {
     pub scopes: Vec<String>,
 }
 
+impl Program {
+    pub fn is_regulator(&self) -> bool {
+        self.party.role == "regulator"
+    }
+}
+
 impl Member {
     pub fn is_regulator(&self) -> bool {
         self.party.role == "regulator"

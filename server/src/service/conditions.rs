@@ -9,6 +9,7 @@ use store::{
     lot, party, record,
 };
 use trace::{
+    causes::Causes,
     hash::{Hash, sha256_of},
     merkle,
     profile::{Profile, build, derived},
@@ -23,9 +24,10 @@ use super::{
     records::{Kind, NewRecord, newest_seen},
 };
 
-/// Windows in one round.
+/// Windows looked at together.
 const WINDOWS_MAX: i64 = 200;
-/// Packs that a record names one by one, so that its bundle carries them; of more, the root speaks.
+/// Packs that a record names one by one, so that its bundle carries them. Of more, so many are named from the first to the last,
+/// and the root speaks for all.
 const NAMED_PACKS_MAX: usize = 8;
 /// Decimal places of a summary: finer than the instruments.
 const PLACES: usize = 3;
@@ -40,19 +42,40 @@ pub async fn summarise(
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<usize, KeysError> {
-    let mut conn = store.connection().await?;
-    let due = condition::measured(&mut conn, window_s, since, now, WINDOWS_MAX).await?;
-    drop(conn);
-    let mut made = 0;
-    for measured in due {
-        let mut transaction = store.begin().await?;
-        let window = Window::of(&measured, window_s);
-        if state(&mut transaction, keys, profiles, &window, now).await? {
-            transaction.commit().await?;
-            made += 1;
+    let (mut made, mut last) = (0, None);
+    loop {
+        let mut conn = store.connection().await?;
+        let due = condition::measured(&mut conn, window_s, (since, now), last.as_ref(), WINDOWS_MAX).await?;
+        drop(conn);
+        let Some(newest) = due.last().cloned() else { return Ok(made) };
+        last = Some(newest);
+        for measured in due {
+            let window = Window::of(&measured, window_s);
+            match commit(store, keys, profiles, &window, now).await {
+                Ok(stated) => made += usize::from(stated),
+                // The others do not wait for it: it is tried again at the next look.
+                Err(error) => {
+                    let (place, start) = (window.place_id, window.start);
+                    tracing::error!(place, %start, error = %Causes(&error), "a window's conditions were not stated");
+                }
+            }
         }
     }
-    Ok(made)
+}
+
+async fn commit(
+    store: &Store,
+    keys: &Keys,
+    profiles: &Profiles,
+    window: &Window,
+    now: DateTime<Utc>,
+) -> Result<bool, KeysError> {
+    let mut transaction = store.begin().await?;
+    let stated = state(&mut transaction, keys, profiles, window, now).await?;
+    if stated {
+        transaction.commit().await?;
+    }
+    Ok(stated)
 }
 
 /// A place and a stretch of time, and the one name that its summary can have.
@@ -179,12 +202,17 @@ fn element<'a>(
 }
 
 fn named(packs: &[Carried]) -> Result<Vec<Ref>, StoreError> {
-    if packs.len() > NAMED_PACKS_MAX {
-        return Ok(Vec::new());
-    }
     let evidence =
         |pack: &Carried| Hash::from_slice(&pack.entry).map(|leaf| Ref { rel: Rel::Evidence, leaf });
-    packs.iter().map(evidence).collect::<Option<_>>().ok_or(StoreError::Corrupt("a pack's entry"))
+    let named = spread(packs, NAMED_PACKS_MAX).map(evidence).collect::<Option<_>>();
+    named.ok_or(StoreError::Corrupt("a pack's entry"))
+}
+
+/// At most `count` of all, evenly, with the first and the last.
+fn spread<T>(all: &[T], count: usize) -> impl Iterator<Item = &T> {
+    let count = count.min(all.len());
+    let gaps = count.saturating_sub(1).max(1);
+    (0..count).filter_map(move |number| all.get(number * all.len().saturating_sub(1) / gaps))
 }
 
 /// An exact decimal without trailing zeros.
@@ -193,4 +221,19 @@ fn rounded(value: f64) -> Result<Decimal, StoreError> {
     let text = text.trim_end_matches('0').trim_end_matches('.');
     let text = if text == "-0" { "0" } else { text };
     text.parse().map_err(|_| StoreError::Corrupt("a reading's summary"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_packs_some_are_named_from_the_first_to_the_last() {
+        let of = |count: u32| spread(&(0..count).collect::<Vec<_>>(), 8).copied().collect::<Vec<_>>();
+        assert!(of(0).is_empty());
+        assert_eq!(of(1), [0]);
+        assert_eq!(of(8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(of(9), [0, 1, 2, 3, 4, 5, 6, 8]);
+        assert_eq!(of(71), [0, 10, 20, 30, 40, 50, 60, 70]);
+    }
 }

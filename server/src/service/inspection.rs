@@ -7,6 +7,7 @@ use store::{
     Connection, Store, StoreError, account,
     alert::{self, Alert},
     consignment, device,
+    ledger::SignedPart,
     lot::{self, Holding, Lot},
     party::{Party, Place},
     record::{self, Record},
@@ -15,6 +16,7 @@ use trace::{graph::Direction, gs1::Key, tlog::policy::Policy};
 
 use crate::service::{
     account::Member,
+    ledger::Log,
     profiles::Profiles,
     standing::{self, Standing},
     story::{self, Leaf, Story},
@@ -82,6 +84,32 @@ async fn parties_of(conn: &mut Connection, lot: &Lot) -> Result<BTreeSet<i64>, S
     Ok(parties)
 }
 
+/// Bytes after which an answer takes no further signed parts.
+const SIGNED_BYTES_MAX: i64 = 4 * 1024 * 1024;
+
+/// The signed bytes behind `[from, from + count)` of a log, for a regulator's program. Whose they are sees the look.
+pub async fn signed_parts(
+    store: &Store,
+    regulator: &Party,
+    log: &Log,
+    from: u64,
+    count: u16,
+) -> Result<Vec<SignedPart>, StoreError> {
+    // No log has an entry beyond what the database counts with.
+    let Ok(first) = i64::try_from(from) else { return Ok(Vec::new()) };
+    let mut conn = store.connection().await?;
+    let parts =
+        store::ledger::signed_parts(&mut conn, log.id, first, i64::from(count), SIGNED_BYTES_MAX).await?;
+    let Some(last) = parts.last() else { return Ok(parts) };
+    let subject = format!("{} {first}-{}", log.origin, last.index);
+    let by = account::Looking { party_id: regulator.id, account_id: None };
+    let parties: BTreeSet<i64> = parts.iter().filter_map(|part| part.party_id).collect();
+    for party in parties {
+        account::insert_look(&mut conn, by, party, &subject).await?;
+    }
+    Ok(parts)
+}
+
 /// Written before anything is shown: a look that could not be logged does not happen.
 pub(super) async fn look(
     conn: &mut Connection,
@@ -92,8 +120,9 @@ pub(super) async fn look(
     if !member.is_regulator() {
         return Ok(());
     }
+    let by = account::Looking { party_id: member.party.id, account_id: Some(member.account_id) };
     for party in parties {
-        account::insert_look(conn, member.account_id, *party, subject).await?;
+        account::insert_look(conn, by, *party, subject).await?;
     }
     Ok(())
 }

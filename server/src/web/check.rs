@@ -96,8 +96,16 @@ fn messages(words: &Words) -> BTreeMap<&str, String> {
     keys.map(|key| (key.as_str(), words.with(key, NAMED.map(|name| (name, format!("{{{name}}}")))))).collect()
 }
 
-/// Whom this server would have a reader trust. What it proves is that the server does not contradict itself.
 async fn trust(state: Data<AppState>) -> Result<HttpResponse, WebError> {
+    let policy = own_trust(&state).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, BRIEF))
+        .body(policy.to_string()))
+}
+
+/// Whom this server would have a reader trust. What it proves is that the server does not contradict itself.
+pub async fn own_trust(state: &AppState) -> Result<Policy, WebError> {
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
     let mut policy: Policy = state.ledger.policy().clone();
     let logs = store::ledger::logs(&mut conn).await.map_err(LedgerError::from)?;
@@ -111,10 +119,7 @@ async fn trust(state: Data<AppState>) -> Result<HttpResponse, WebError> {
         contract: chain.contract_text(),
     };
     policy.chains = state.chains.iter().map(chain).collect();
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .insert_header((header::CACHE_CONTROL, BRIEF))
-        .body(policy.to_string()))
+    Ok(policy)
 }
 
 #[cfg(test)]

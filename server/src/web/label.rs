@@ -29,8 +29,9 @@ const SIZE_MM_DEFAULT: u32 = 30;
 /// Below, a telephone's camera does not read a printed code at arm's length.
 const MODULE_MM_MIN: f64 = 0.4;
 const MM_PER_INCH: f64 = 25.4;
-/// Characters that an eye takes in at once.
+/// Characters that an eye takes in at once, and the longest text that stands ungrouped: a lot number is a word.
 const GROUP_CHARACTERS: usize = 4;
+const UNGROUPED_CHARACTERS_MAX: usize = 10;
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -265,6 +266,9 @@ async fn sheet(
 /// A code in large type, as it is read out: a line breaks between groups and never within one.
 pub fn groups(value: &str) -> Vec<String> {
     let letters: Vec<char> = value.chars().collect();
+    if letters.len() <= UNGROUPED_CHARACTERS_MAX {
+        return vec![value.to_owned()];
+    }
     letters.chunks(GROUP_CHARACTERS).map(|group| group.iter().collect()).collect()
 }
 
@@ -306,6 +310,7 @@ mod tests {
     #[test]
     fn a_typed_code_is_read_in_groups() {
         assert_eq!(groups("09521234000013"), ["0952", "1234", "0000", "13"]);
+        assert_eq!(groups("R2601"), ["R2601"]);
     }
 
     #[test]

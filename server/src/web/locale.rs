@@ -439,25 +439,6 @@ mod tests {
     }
 
     #[test]
-    fn every_column_of_a_profile_s_tables_has_a_name_in_every_language() {
-        let profiles = crate::service::profiles::Profiles::read(&root().join("profiles")).unwrap();
-        let mut columns = BTreeSet::new();
-        for profile in profiles.iter() {
-            for step in profile.steps() {
-                for field in &step.fields {
-                    let key = profile.field_key(step, field);
-                    columns.extend(field.columns.iter().map(|column| format!("{key}-{}", column.id)));
-                }
-            }
-        }
-        assert!(!columns.is_empty());
-        for language in [Language::ZhCn, Language::En] {
-            let known = keys(language);
-            assert_eq!(columns.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
-        }
-    }
-
-    #[test]
     fn a_moment_in_a_message_is_an_element_of_its_own() {
         let locales = Locales::read(&root().join("locales")).unwrap();
         let words = locales.words(Language::En);

@@ -9,16 +9,26 @@ use actix_web::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use trace::{bundle, gs1::DigitalLink, hash::Hash, pack::receipt, tlog::tile::TilePath};
+use trace::{
+    bundle::{self, Bundle},
+    gs1::DigitalLink,
+    hash::Hash,
+    pack::receipt,
+    tlog::tile::TilePath,
+};
 use uuid::Uuid;
 
 use crate::{
     service::{
+        inspection,
         ledger::{LedgerError, Log, LogState, to_u64, tree::TreeError},
         proof::{self, ProofError, Reader},
         tracing::{LOTS_MAX, TracingError, follow, lots_named},
     },
-    web::{AppState, WebError, caller::MaybeSignedIn},
+    web::{
+        AppState, WebError,
+        caller::{Bearer, MaybeSignedIn},
+    },
 };
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -26,6 +36,10 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const BRIEF: &str = "public, max-age=1";
 /// Entries of one entry bundle are 34 bytes each; tiles 32 bytes a hash.
 const OCTETS: &str = "application/octet-stream";
+/// Token scope of a regulator's program that copies what was signed.
+pub const SIGNED_SCOPE: &str = "signed";
+/// Signed parts in one answer.
+const SIGNED_PARTS_MAX: u16 = 256;
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -38,6 +52,7 @@ pub fn routes(routes: &mut ServiceConfig) {
         .route("/proof/{jti}.tlog-proof", get().to(tlog_proof))
         .route("/proof/{jti}", get().to(record_bundle))
         .route("/{ledger}/{shard}/checkpoint", get().to(checkpoint))
+        .route("/{ledger}/{shard}/signed", get().to(signed_parts))
         .route("/{ledger}/{shard}/{path:tile/.*}", get().to(tile));
 }
 
@@ -92,6 +107,36 @@ async fn tile(
     let mut answer = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((header::CACHE_CONTROL, IMMUTABLE)).insert_header(header::ETag(tag));
     Ok(if is_known { answer.finish() } else { answer.content_type(OCTETS).body(bytes) })
+}
+
+#[derive(Deserialize)]
+struct SignedQuery {
+    from: u64,
+    count: u16,
+}
+
+/// The signed bytes behind a range of entries, without disclosures, to a regulator's program; the parties see the look. Fewer
+/// than asked for where they are long.
+async fn signed_parts(
+    state: Data<AppState>,
+    at: Path<(String, String)>,
+    query: Query<SignedQuery>,
+    caller: Bearer,
+) -> Result<HttpResponse, WebError> {
+    let program = caller.require(SIGNED_SCOPE)?;
+    if !program.is_regulator() {
+        return Err(WebError::Forbidden);
+    }
+    if !(1..=SIGNED_PARTS_MAX).contains(&query.count) {
+        return Err(WebError::BadRequest("count is 1 to 256"));
+    }
+    let log = shard(&state, &at.0, &at.1)?;
+    let parts = inspection::signed_parts(&state.store, &program.party, &log, query.from, query.count).await?;
+    let parts = parts.into_iter().map(|part| {
+        let pack = part.pack.map(|bytes| trace::b64::url(&bytes));
+        json!({"index": part.index, "record": part.record, "pack": pack})
+    });
+    Ok(HttpResponse::Ok().json(json!({"origin": log.origin, "parts": parts.collect::<Vec<_>>()})))
 }
 
 /// A log of the ledger that was opened, sealed or not.
@@ -234,9 +279,14 @@ async fn record_bundle(
     member: MaybeSignedIn,
 ) -> Result<HttpResponse, WebError> {
     let jti: Uuid = jti.parse().map_err(|_| WebError::NotFound)?;
-    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
-    let found = proof::of_record(&mut conn, &state.ledger, &state.keys, jti, reader(&member)).await?;
+    let found = record_bundle_for(&state, jti, reader(&member)).await?;
     Ok(bundle_response(&found, &jti.to_string()))
+}
+
+/// The bundle of a record, with what that reader may open.
+pub async fn record_bundle_for(state: &AppState, jti: Uuid, reader: Reader) -> Result<Bundle, WebError> {
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    Ok(proof::of_record(&mut conn, &state.ledger, &state.keys, jti, reader).await?)
 }
 
 async fn tlog_proof(state: Data<AppState>, jti: Path<String>) -> Result<HttpResponse, WebError> {
@@ -268,6 +318,11 @@ async fn lot_bundle(
     key: Path<String>,
     member: MaybeSignedIn,
 ) -> Result<HttpResponse, WebError> {
+    Ok(bundle_response(&lot_bundle_for(&state, &key, reader(&member)).await?, "lot"))
+}
+
+/// The bundle of the whole story upstream of the lot or pack, with what that reader may open.
+pub async fn lot_bundle_for(state: &AppState, key: &str, reader: Reader) -> Result<Bundle, WebError> {
     let uri = format!("https://id.gs1.org/{key}");
     let link = uri.parse::<DigitalLink>().map_err(|_| WebError::NotFound)?;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
@@ -277,8 +332,7 @@ async fn lot_bundle(
             follow(&mut conn, lot, trace::graph::Direction::Up, LOTS_MAX).await.map_err(unfollowed)?;
         lots.extend(trace.lots.into_keys());
     }
-    let found = proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader(&member)).await?;
-    Ok(bundle_response(&found, "lot"))
+    Ok(proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader).await?)
 }
 
 fn unfollowed(error: TracingError) -> WebError {
@@ -288,7 +342,7 @@ fn unfollowed(error: TracingError) -> WebError {
     }
 }
 
-fn bundle_response(found: &bundle::Bundle, name: &str) -> HttpResponse {
+fn bundle_response(found: &Bundle, name: &str) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(bundle::MEDIA_TYPE)
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))

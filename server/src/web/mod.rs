@@ -4,6 +4,7 @@ pub mod account;
 pub mod alerts;
 pub mod assets;
 pub mod caller;
+pub mod certificate;
 pub mod chart;
 pub mod check;
 pub mod codes;
@@ -62,6 +63,8 @@ pub fn configure(routes: &mut ServiceConfig) {
     let path = actix_web::web::PathConfig::default().error_handler(|_, _| WebError::NotFound.into());
     routes.app_data(json).app_data(form).app_data(query).app_data(path);
     routes.configure(health::routes);
+    // Before the log, whose `/proof/{jti}` takes any ending.
+    routes.configure(certificate::routes);
     routes.configure(log::routes);
     routes.configure(account::routes);
     routes.configure(keys::routes);

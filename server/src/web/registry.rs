@@ -15,11 +15,11 @@ use crate::{
         account::{Member, NewAccount},
         registry::{PartyForm, PermitForm, PlaceForm, Registry, RegistryError, TradeItemForm},
     },
-    web::{AppState, WebError, caller::SignedIn, error::FieldError},
+    web::{AppState, WebError, caller::SignedIn, error::FieldError, log::SIGNED_SCOPE},
 };
 
 /// What a token may be for.
-const SCOPES: [&str; 3] = ["capture", "gateway", "read"];
+const SCOPES: [&str; 4] = ["capture", "gateway", "read", SIGNED_SCOPE];
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes

@@ -25,7 +25,7 @@ use crate::{
         caller::{self, MaybeSignedIn},
         chart::{self, ChartView},
         day::place_name,
-        label::key_of_path,
+        label::{groups, key_of_path},
         locale::{Moment, Timed, Words},
         machine,
         page::{self, Frame},
@@ -115,7 +115,9 @@ const GTIN_DIGITS: usize = 14;
 #[template(path = "never.html")]
 struct NeverPage {
     f: Frame,
-    typed: String,
+    path: String,
+    /// Each value of the key, in groups; empty where the path is no key.
+    typed: Vec<Vec<String>>,
     /// Why the code was taken back, if it once was ours.
     void: Option<String>,
 }
@@ -216,10 +218,12 @@ async fn scan(request: HttpRequest, state: Data<AppState>) -> Result<HttpRespons
                 LoadPage { unit: key.path().trim_start_matches('/').to_owned(), lots: lots.collect(), f };
             return Ok(public(page::html(&page)?));
         }
-        (_, other) => {
+        (key, other) => {
+            let elements = key.iter().flat_map(Key::elements);
             let page = NeverPage {
                 f: Frame::new(&request, member),
-                typed: request.path().trim_start_matches('/').to_owned(),
+                path: request.path().trim_start_matches('/').to_owned(),
+                typed: elements.map(|(_, value)| groups(&value)).collect(),
                 void: match other {
                     Answer::Void(reason) => Some(reason),
                     Answer::Story(_) | Answer::Several(_) | Answer::NeverIssued => None,

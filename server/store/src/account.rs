@@ -140,16 +140,24 @@ pub async fn revoke_token(
     Ok(())
 }
 
+/// Who looks: a member of a party, or a program with its token.
+#[derive(Debug, Clone, Copy)]
+pub struct Looking {
+    pub party_id: i64,
+    pub account_id: Option<Uuid>,
+}
+
 /// A regulator's look at what is not public, for the party looked at to see.
 pub async fn insert_look(
     conn: &mut Connection,
-    account_id: Uuid,
+    by: Looking,
     party_id: i64,
     subject: &str,
 ) -> Result<(), StoreError> {
     diesel::insert_into(regulator_look::table)
         .values((
-            regulator_look::account_id.eq(account_id),
+            regulator_look::by_party.eq(by.party_id),
+            regulator_look::account_id.eq(by.account_id),
             regulator_look::party_id.eq(party_id),
             regulator_look::subject.eq(subject),
         ))
@@ -165,8 +173,7 @@ pub async fn looks_at(
     limit: i64,
 ) -> Result<Vec<(DateTime<Utc>, Option<String>, String)>, StoreError> {
     Ok(regulator_look::table
-        .inner_join(account::table.on(account::id.eq(regulator_look::account_id)))
-        .inner_join(party::table.on(party::id.eq(account::party_id)))
+        .inner_join(party::table.on(party::id.eq(regulator_look::by_party)))
         .filter(regulator_look::party_id.eq(party_id))
         .order(regulator_look::at.desc())
         .limit(limit)

@@ -18,14 +18,17 @@ pub struct Measured {
     pub start: DateTime<Utc>,
 }
 
-/// Windows of `window_s` seconds that ended before `before`, with packs that were committed since `since`; oldest first.
+/// Windows of `window_s` seconds that ended before `before`, with packs that were committed since `since`; oldest first, those
+/// after `after`.
 pub async fn measured(
     conn: &mut Connection,
     window_s: i32,
-    since: DateTime<Utc>,
-    before: DateTime<Utc>,
+    (since, before): (DateTime<Utc>, DateTime<Utc>),
+    after: Option<&Measured>,
     limit: i64,
 ) -> Result<Vec<Measured>, StoreError> {
+    let beginning = Measured { place_id: 0, start: DateTime::UNIX_EPOCH };
+    let after = after.unwrap_or(&beginning);
     Ok(diesel::sql_query(
         "select distinct d.place_id, to_timestamp(w * $1) as start
         from pack p join device d on d.id = p.device_id,
@@ -33,11 +36,14 @@ pub async fn measured(
                 floor(extract(epoch from p.last_at) / $1)::bigint) w
         where p.committed_at >= $2 and p.first_at > '2000-01-01' and p.last_at < now() + interval '1 day'
             and p.last_at - p.first_at < interval '1 day' and to_timestamp((w + 1) * $1) <= $3
-        order by 2, 1 limit $4",
+            and (to_timestamp(w * $1), d.place_id) > ($4, $5)
+        order by 2, 1 limit $6",
     )
     .bind::<Integer, _>(window_s)
     .bind::<Timestamptz, _>(since)
     .bind::<Timestamptz, _>(before)
+    .bind::<Timestamptz, _>(after.start)
+    .bind::<BigInt, _>(after.place_id)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?)
@@ -68,21 +74,28 @@ pub struct Summary {
 
 pub const PARTS: i64 = 24;
 
+/// Of a pack `p` that is a leaf, or on its way to become one.
+const NOT_REFUSED: &str = "(exists (select from entry e where e.hash = p.entry)
+    or exists (select from pending q where q.entry = p.entry)
+    or exists (select from strict_check s where (s.device_id, s.cti) = (p.device_id, p.cti)))";
+
+/// Of readings whose packs the strict check did not refuse.
 pub async fn summaries(
     conn: &mut Connection,
     place_id: i64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
 ) -> Result<Vec<Summary>, StoreError> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "select device_id, metric, min(value) as min, max(value) as max, avg(value) as mean,
             stddev_pop(value) as s_dev, percentile_cont(0.95) within group (order by value) as p95,
             count(distinct floor(extract(epoch from at - $2) * $4 / extract(epoch from $3 - $2))) as parts
         from (select r.device_id, r.at, r.value, regexp_replace(r.name, '^.*[/.:]', '') as metric
             from reading r join device d on d.id = r.device_id
-            where d.place_id = $1 and r.at >= $2 and r.at < $3) readings
-        group by 1, 2 order by 1, 2",
-    )
+                join pack p on (p.device_id, p.cti) = (r.device_id, r.cti)
+            where d.place_id = $1 and r.at >= $2 and r.at < $3 and {NOT_REFUSED}) readings
+        group by 1, 2 order by 1, 2"
+    ))
     .bind::<BigInt, _>(place_id)
     .bind::<Timestamptz, _>(start)
     .bind::<Timestamptz, _>(end)
@@ -111,14 +124,12 @@ pub async fn packs(
     start: DateTime<Utc>,
     end: DateTime<Utc>,
 ) -> Result<Vec<Carried>, StoreError> {
-    Ok(diesel::sql_query(
-        "select p.device_id, p.entry, e.log_id, e.index
-        from pack p join device d on d.id = p.device_id left join entry e on e.hash = p.entry
-        where d.place_id = $1 and p.last_at >= $2 and p.first_at < $3
-            and (e.index is not null or exists (select from pending q where q.entry = p.entry)
-                or exists (select from strict_check s where (s.device_id, s.cti) = (p.device_id, p.cti)))
-        order by e.log_id nulls last, e.index",
-    )
+    Ok(diesel::sql_query(format!(
+        "select p.device_id, p.entry, leaf.log_id, leaf.index
+        from pack p join device d on d.id = p.device_id left join entry leaf on leaf.hash = p.entry
+        where d.place_id = $1 and p.last_at >= $2 and p.first_at < $3 and {NOT_REFUSED}
+        order by leaf.log_id nulls last, leaf.index"
+    ))
     .bind::<BigInt, _>(place_id)
     .bind::<Timestamptz, _>(start)
     .bind::<Timestamptz, _>(end)

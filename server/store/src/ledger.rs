@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     dsl::count_star,
     prelude::*,
-    sql_types::{Array, BigInt, Binary, Bool, SmallInt, Timestamptz},
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
 
@@ -468,6 +468,47 @@ pub async fn entries_from(
         .select(entry::hash)
         .load(conn)
         .await?)
+}
+
+/// What was signed behind an entry.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct SignedPart {
+    #[diesel(sql_type = BigInt)]
+    pub index: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub record: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub pack: Option<Vec<u8>>,
+    /// Whose it is.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub party_id: Option<i64>,
+}
+
+/// The signed bytes behind the entries `[first, first + limit)`, ascending: at least one, and no more once `bytes` are passed.
+pub async fn signed_parts(
+    conn: &mut Connection,
+    log_id: i16,
+    first: i64,
+    limit: i64,
+    bytes: i64,
+) -> Result<Vec<SignedPart>, StoreError> {
+    Ok(diesel::sql_query(
+        "select index, record, pack, party_id from ( \
+           select e.index, r.signed as record, p.bytes as pack, coalesce(r.party_id, d.party_id) as party_id, \
+             coalesce(octet_length(r.signed), octet_length(p.bytes), 0) as own, \
+             sum(coalesce(octet_length(r.signed), octet_length(p.bytes), 0)) over (order by e.index) as running \
+           from entry e left join record r on r.entry = e.hash \
+             left join lateral (select bytes, device_id from pack where pack.entry = e.hash limit 1) p on true \
+             left join device d on d.id = p.device_id \
+           where e.log_id = $1 and e.index >= $2 and e.index < $2 + $3) behind \
+         where running - own < $4 order by index",
+    )
+    .bind::<SmallInt, _>(log_id)
+    .bind::<BigInt, _>(first)
+    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(bytes)
+    .load(conn)
+    .await?)
 }
 
 /// Where `hash` stands, in whichever log.

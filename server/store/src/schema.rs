@@ -467,7 +467,8 @@ diesel::table! {
     regulator_look (id) {
         id -> BigInt,
         at -> Timestamptz,
-        account_id -> Uuid,
+        by_party -> BigInt,
+        account_id -> Nullable<Uuid>,
         party_id -> BigInt,
         subject -> Text,
     }

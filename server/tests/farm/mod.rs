@@ -39,7 +39,7 @@ pub fn gtin() -> String {
     format!("0{}", with_check_digit("952123400030"))
 }
 
-fn gln(location: u32) -> String {
+pub fn gln(location: u32) -> String {
     with_check_digit(&format!("9521234{location:05}"))
 }
 
@@ -70,7 +70,7 @@ impl Farm {
         Some(farm)
     }
 
-    fn registry(&self) -> Registry<'_> {
+    pub fn registry(&self) -> Registry<'_> {
         Registry {
             store: &self.state.store,
             keys: &self.state.keys,

@@ -32,6 +32,8 @@ fn every_word_of_a_profile_is_translated() {
             for field in &step.fields {
                 wanted.insert(profile.field_key(step, field));
                 wanted.extend(field.choices.iter().map(|choice| profile.choice_key(step, field, choice)));
+                let table = profile.field_key(step, field);
+                wanted.extend(field.columns.iter().map(|column| format!("{table}-{}", column.id)));
             }
         }
         wanted.extend(profile.products().iter().map(|product| profile.product_key(&product.id)));

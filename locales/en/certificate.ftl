@@ -1,0 +1,14 @@
+certificate-title = Certificate of a proof
+certificate-link = As a sheet of paper (PDF)
+certificate-of-record = Record { $jti }
+certificate-of-lot = The story of { $key }
+certificate-head = { $origin }, { $size } entries, root { $root }
+certificate-statements = What was stated
+certificate-statement = { $step }: { $iss }, { $custody }; entry { $index }; made { $made }
+certificate-no-custody = by a key whose holder is not shown
+certificate-made-between = between { $after } and { $before }
+certificate-made-after = after { $after }
+certificate-made-before = before { $before }
+certificate-made-unknown = at a time that nobody else tells
+certificate-see-bundle = What and where: check the bundle at the code above.
+certificate-is-no-proof = This sheet is no proof: anybody can print one. The proof is the bundle at the code above; suyuan-auditor verify checks it offline, with a trust file of your own. The verdict here is this server's, against its own trust file.

@@ -1,0 +1,14 @@
+certificate-title = 证明摘要
+certificate-link = 打印一页摘要（PDF）
+certificate-of-record = 记录 { $jti }
+certificate-of-lot = { $key } 的来历
+certificate-head = { $origin }，{ $size } 条，根 { $root }
+certificate-statements = 谁说了什么
+certificate-statement = { $step }：{ $iss }，{ $custody }；日志第 { $index } 条；作于{ $made }
+certificate-no-custody = 密钥持有人未显示
+certificate-made-between = { $after }至{ $before }之间
+certificate-made-after = { $after }之后
+certificate-made-before = { $before }之前
+certificate-made-unknown = 旁人无从得知的时间
+certificate-see-bundle = 是什么、在哪里：请核对上方二维码处的证明文件。
+certificate-is-no-proof = 这一页不是证明：谁都可以打印。证明是上方二维码处的证明文件，可用 suyuan-auditor verify 和您自己的信任文件离线核对。这里的结论是本服务器对照自己的信任文件得出的。
