@@ -12,7 +12,7 @@ use trace::{
     uplink::{Map, MapError, sparkplug},
 };
 
-pub use trace::uplink::Format;
+pub use trace::uplink::{Format, Repeats};
 
 use crate::metrics::Metrics;
 
@@ -24,15 +24,6 @@ const REGISTER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub enum Signing {
     Device,
     Gateway,
-}
-
-/// What two equal payloads without time or counter mean (`formats.md`, Reading pack).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Repeats {
-    #[default]
-    Merge,
-    Keep,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -65,17 +65,18 @@ create table device (
     name text not null check (name ~ '^[a-z0-9][a-z0-9.]{0,31}$'),
     kind text not null,                -- what the profile calls it: weighbridge, probe, lab …
     profile text not null,
-    format text not null,              -- cose, senml+json, senml+cbor, chirpstack, json
+    format text not null,              -- cose, senml+json, senml+cbor, chirpstack, sparkplug, json
     signing text not null check (signing in ('device', 'gateway')),
     repeats text not null default 'merge' check (repeats in ('merge', 'keep')),
     token_hash bytea not null,
     place_id bigint not null references place,
-    mapping jsonb,                     -- the json format's members -> SenML names
+    mapping jsonb,                     -- its messages' members -> SenML names; its node on a network of its own
     created_at timestamptz not null default now(),
     retired_at timestamptz,
     unique (party_id, name)
 );
 create index device_place on device (place_id);
+create unique index device_node on device ((mapping ->> 'node')) where retired_at is null;
 
 create table account (
     id uuid primary key,

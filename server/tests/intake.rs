@@ -182,6 +182,15 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
     let mut forged = pack("probe1", &[6], 21, NOW_S, &world.gateway);
     let last = forged.len() - 1;
     forged[last - 40] ^= 1;
+    let invented = [Reading {
+        name: format!("urn:dev:org:{PEN}-depot:probe1:t"),
+        unit: Some("degrees".to_owned()),
+        time_us: NOW_S * 1_000_000,
+        value: Some(Value::Number(Number::integer(21))),
+        sum: None,
+    }];
+    let invented = write_cbor(&format!("urn:dev:org:{PEN}-depot:probe1:"), &invented).unwrap();
+    let invented = pack::sign(&[8], &invented, &world.gateway).unwrap();
     let second_good = pack("probe2", &[7], 21, NOW_S, &own);
     let other = pack("probe2", &[7], 25, NOW_S, &own);
     let oversize = Item {
@@ -203,14 +212,20 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
             item(one, &good),
             item(two, &second_good),
             item(two, &other),
+            item(one, br#"[{"n":"t","u":"degrees","v":1}]"#),
+            item(one, &invented),
+            item(two, b"{}"),
+            item("spBv1.0/g/NDATA/e", b"{}"),
         ])
         .await;
-    assert_eq!(statuses(&outcomes)[9..], [Status::Stored, Status::Stored, Status::DeadLetter]);
-    assert!(statuses(&outcomes)[..9].iter().all(|status| *status == Status::DeadLetter));
+    assert_eq!(statuses(&outcomes)[9..12], [Status::Stored, Status::Stored, Status::DeadLetter]);
+    let letters = statuses(&outcomes).into_iter().enumerate().filter(|(at, _)| !(9..11).contains(at));
+    assert!(letters.into_iter().all(|(_, status)| status == Status::DeadLetter));
     assert_eq!(
         world.reasons().await,
         [
-            "not-a-pack",
+            // Not an array of records.
+            "not-senml",
             "topic",
             "unknown-device",
             "unknown-key",
@@ -219,10 +234,56 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
             "relative-time",
             "signature",
             "oversize",
-            "equivocation"
+            "equivocation",
+            "unknown-unit",
+            "unknown-unit",
+            // Who signs itself sends packs, whatever else it sends.
+            "not-a-pack",
+            "unknown-device",
         ]
     );
     assert_eq!(world.alerts().await[0].rule, "equivocation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_is_checked_when_a_device_is_registered_and_an_edge_node_is_one_partys() {
+    let Some(world) = world("intake_maps").await else { return };
+    let register = async |device: &str, party: &party::Party, format: &str, map: serde_json::Value| {
+        let form = serde_json::json!({
+            "party": "depot", "device": device, "kind": "probe", "profile": "grain", "format": format,
+            "signing": "gateway", "place": "bin1", "map": map, "key": null,
+        });
+        let form: DeviceForm = serde_json::from_value(form).unwrap();
+        devices::register(&world.store, &world.keys, &world.profiles, PEN, party, &form)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let depot = &world.depot;
+    let node = |node: &str| serde_json::json!({"node": node, "readings": {"T": {"n": "temp", "u": "Cel"}}});
+    register("n1", depot, "sparkplug", node("Depot/Line1")).await.unwrap();
+    register("n2", depot, "sparkplug", node("Depot/Line1/Probe")).await.unwrap();
+    for (format, map, refusal) in [
+        ("sparkplug", node("Depot/Line1"), "refused: map by taken"),
+        ("sparkplug", serde_json::json!(null), "refused: map by node"),
+        ("json", node("Depot/Line2"), "refused: map by format"),
+        (
+            "json",
+            serde_json::json!({"readings": {"/t": {"n": "temp", "u": "degrees"}}}),
+            "refused: map by unit",
+        ),
+    ] {
+        assert_eq!(register("n3", depot, format, map).await.unwrap_err(), refusal);
+    }
+    // Another party's edge node, taken for its device by the operator, who may register for anybody.
+    let mut conn = world.store.connection().await.unwrap();
+    let operator = party::by_slug(&mut conn, "operator").await.unwrap().unwrap();
+    assert_eq!(store::device::parties_at_edge(&mut conn, "Depot/Line1").await.unwrap(), [depot.id]);
+    assert!(store::device::parties_at_edge(&mut conn, "Depot/Line").await.unwrap().is_empty());
+    assert!(register("n4", &operator, "sparkplug", node("Depot/Line1/Other")).await.is_ok());
+
+    let up = "suyuan/v1/depot/n2/up";
+    world.take(&[item(up, b"\x08\x01\x18\x01"), item(up, b"\x08"), item(up, b"\x08\x01")]).await;
+    assert_eq!(world.reasons().await, ["no-birth", "not-sparkplug", "stale-death"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,8 +312,12 @@ async fn the_register_shows_hashes_only_and_its_tag_changes_with_it() {
     let Some(world) = world("intake_register").await else { return };
     let first = world.device("probe1", None).await;
     let mut conn = world.store.connection().await.unwrap();
-    let (register, tag) = devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap();
-    assert_eq!(devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap().1, tag);
+    let (register, tag) =
+        devices::gateway_register(&mut conn, &world.profiles, "suyuan", &world.depot).await.unwrap();
+    assert_eq!(
+        devices::gateway_register(&mut conn, &world.profiles, "suyuan", &world.depot).await.unwrap().1,
+        tag
+    );
     let parsed: serde_json::Value = serde_json::from_str(&register).unwrap();
     assert_eq!(parsed["gateways"], serde_json::json!([world.gateway.kid()]));
     assert_eq!(parsed["devices"][0]["token_sha256"], sha256(first.token.as_bytes()).to_string());
@@ -260,7 +325,8 @@ async fn the_register_shows_hashes_only_and_its_tag_changes_with_it() {
     let own = SecretKey::from_seed(&[11; 32]);
     let second = world.device("probe2", Some(&own)).await;
     assert_eq!(second.kid, Some(own.kid()));
-    let (register, changed) = devices::gateway_register(&mut conn, "suyuan", &world.depot).await.unwrap();
+    let (register, changed) =
+        devices::gateway_register(&mut conn, &world.profiles, "suyuan", &world.depot).await.unwrap();
     assert_ne!(tag, changed);
     assert!(register.contains(&own.kid().to_string()));
 }

@@ -52,6 +52,19 @@ pub fn parse_within(text: &[u8], limits: Limits) -> Result<Value, JsonError> {
         return Err(JsonError::TooLong { bytes: text.len(), bytes_max: limits.bytes_max });
     }
     check_numbers(text)?;
+    parse_numbers_as_doubles(text, limits)
+}
+
+/// The same for what an instrument wrote: it is converted and never signed as text, so that a number may have as many
+/// digits as a double prints. One that is out of a double's range is refused.
+pub fn parse_measured(text: &[u8], limits: Limits) -> Result<Value, JsonError> {
+    if text.len() > limits.bytes_max {
+        return Err(JsonError::TooLong { bytes: text.len(), bytes_max: limits.bytes_max });
+    }
+    parse_numbers_as_doubles(text, limits)
+}
+
+fn parse_numbers_as_doubles(text: &[u8], limits: Limits) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let malformed = |error: serde_json::Error| JsonError::Malformed(error.to_string());
     let value = Strict { depth_left: limits.depth_max }.deserialize(&mut deserializer).map_err(malformed)?;

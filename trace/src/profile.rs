@@ -20,6 +20,7 @@ use crate::{
     hash::{Hash, sha256},
     quantity::{Decimal, Measure, Unit},
     rules::formula::Formula,
+    uplink::{Format, Map, MapError, Repeats},
 };
 
 /// Why a step is refused, or what is said beside it: a field, a rule, and the figures for the reader's own language.
@@ -219,6 +220,17 @@ impl Step {
     }
 }
 
+/// How the devices of a kind write their readings, where a registration does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeviceMap {
+    pub kind: String,
+    pub format: Format,
+    /// What two equal messages mean; a format without time or counter says it here.
+    pub repeats: Option<Repeats>,
+    pub map: Map,
+}
+
 /// A reading that raises an alert on what lies there; it clears only when back past `clear`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -278,6 +290,8 @@ struct File {
     sections: Vec<String>,
     place_kinds: Vec<String>,
     device_kinds: Vec<String>,
+    #[serde(rename = "device-map", default)]
+    device_maps: Vec<DeviceMap>,
     #[serde(rename = "product")]
     products: Vec<Product>,
     #[serde(rename = "step")]
@@ -302,6 +316,8 @@ pub enum ProfileError {
     Unknown { step: String, name: String },
     #[error("{0} is not a lower-case word with hyphens")]
     Name(String),
+    #[error("the map of device kind {kind}")]
+    DeviceMap { kind: String, source: MapError },
 }
 
 impl Profile {
@@ -360,6 +376,11 @@ impl Profile {
 
     pub fn device_kinds(&self) -> &[String] {
         &self.file.device_kinds
+    }
+
+    /// How devices of this kind and format write, unless their registration says otherwise.
+    pub fn device_map(&self, kind: &str, format: Format) -> Option<&DeviceMap> {
+        self.file.device_maps.iter().find(|usual| usual.kind == kind && usual.format == format)
     }
 
     pub fn products(&self) -> &[Product] {
@@ -450,7 +471,20 @@ fn check(file: &File) -> Result<(), ProfileError> {
             return Err(unknown("products", &product.unit));
         }
     }
+    check_device_maps(file)?;
     file.steps.iter().try_for_each(|step| check_step(file, step))
+}
+
+fn check_device_maps(file: &File) -> Result<(), ProfileError> {
+    for usual in &file.device_maps {
+        if !file.device_kinds.contains(&usual.kind) {
+            return Err(unknown("device-map", &usual.kind));
+        }
+        let checked = usual.map.check(usual.format);
+        checked.map_err(|source| ProfileError::DeviceMap { kind: usual.kind.clone(), source })?;
+    }
+    let names = file.device_maps.iter().map(|usual| format!("{}/{}", usual.kind, usual.format.as_str()));
+    no_doubles(names.collect::<Vec<_>>().iter().map(String::as_str))
 }
 
 fn no_doubles<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ProfileError> {

@@ -33,9 +33,6 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [Self; 6] =
-        [Self::Cose, Self::SenmlJson, Self::SenmlCbor, Self::Chirpstack, Self::Sparkplug, Self::Json];
-
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cose => "cose",
@@ -47,9 +44,41 @@ impl Format {
         }
     }
 
+    pub fn of_word(word: &str) -> Option<Self> {
+        const ALL: [Format; 6] = [
+            Format::Cose,
+            Format::SenmlJson,
+            Format::SenmlCbor,
+            Format::Chirpstack,
+            Format::Sparkplug,
+            Format::Json,
+        ];
+        ALL.into_iter().find(|format| format.as_str() == word)
+    }
+
     /// Whether its devices stand on a network of their own and are found by [`Map::node`].
     pub const fn has_node(self) -> bool {
         matches!(self, Self::Chirpstack | Self::Sparkplug)
+    }
+}
+
+/// What two equal payloads without time or counter mean: one pack, or two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repeats {
+    /// The pack's number is a hash of topic and payload: a redelivery is recognised.
+    #[default]
+    Merge,
+    /// The pack's number is random: no measurement is lost, and a redelivery may make a second pack.
+    Keep,
+}
+
+impl Repeats {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Keep => "keep",
+        }
     }
 }
 
@@ -68,6 +97,8 @@ pub enum UplinkError {
     Time,
     #[error("nothing that the device's map names")]
     Unmapped,
+    #[error("a message that is not as the device's map wants it: another unit, or an unstable weight")]
+    Only,
     #[error("an uplink that no codec decoded")]
     NoCodec,
     #[error("data before the birth that explains it")]
@@ -78,7 +109,7 @@ pub enum UplinkError {
 
 impl UplinkError {
     /// Each [`reason`](Self::reason), for whoever counts them.
-    pub const REASONS: [&'static str; 10] = [
+    pub const REASONS: [&'static str; 11] = [
         "not-json",
         "not-senml",
         "unknown-unit",
@@ -86,6 +117,7 @@ impl UplinkError {
         "value",
         "time",
         "unmapped",
+        "not-as-mapped",
         "no-codec",
         "no-birth",
         "stale-death",
@@ -101,6 +133,7 @@ impl UplinkError {
             Self::Value => "value",
             Self::Time => "time",
             Self::Unmapped => "unmapped",
+            Self::Only => "not-as-mapped",
             Self::NoCodec => "no-codec",
             Self::NoBirth => "no-birth",
             Self::StaleDeath => "stale-death",

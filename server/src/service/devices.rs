@@ -18,6 +18,7 @@ use trace::{
         carriage::{BATCH_BYTES_MAX, ITEMS_MAX, PAYLOAD_BYTES_MAX},
         device::party_base_name,
     },
+    uplink::{Format, Map, MapError, Repeats, sparkplug},
 };
 use uuid::Uuid;
 
@@ -39,12 +40,13 @@ pub struct DeviceForm {
     pub profile: String,
     pub format: Format,
     pub signing: Signing,
+    /// Absent: as the profile says of this kind.
     #[serde(default)]
-    pub repeats: Repeats,
+    pub repeats: Option<Repeats>,
     /// Slug of a place of the party.
     pub place: String,
-    /// Format `json`: its members to SenML names.
-    pub map: Option<Value>,
+    /// What of its messages is a reading, and its node on a network of its own. Absent: the profile's of this kind.
+    pub map: Option<Map>,
     /// The device's own key; required where the device signs.
     pub key: Option<KeyForm>,
 }
@@ -60,26 +62,22 @@ pub struct KeyForm {
     pub pop: String,
 }
 
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal),+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-        pub enum $name { $($(#[$of])* #[serde(rename = $word)] $variant),+ }
-        impl $name {
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-    };
+/// Who signs a device's packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    Device,
+    Gateway,
 }
 
-words!(/// How a device writes its readings.
-    Format { Cose = "cose", SenmlJson = "senml+json", SenmlCbor = "senml+cbor", Chirpstack = "chirpstack", Json = "json" });
-words!(/// Who signs a device's packs.
-    Signing { Device = "device", Gateway = "gateway" });
-words!(/// What two equal messages without time or counter mean.
-    #[derive(Default)]
-    Repeats { #[default] Merge = "merge", Keep = "keep" });
+impl Signing {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Gateway => "gateway",
+        }
+    }
+}
 
 /// What is told once and never again.
 #[derive(Debug, Serialize)]
@@ -130,6 +128,12 @@ pub async fn register(
     if signs_itself != (form.format == Format::Cose) || signs_itself != form.key.is_some() {
         return Err(refused("signing", "format"));
     }
+    let usual = profile.device_map(&form.kind, form.format);
+
+    check_map(&mut transaction, party.id, form.format, form.map.as_ref()).await?;
+    let repeats = form.repeats.or(usual.and_then(|usual| usual.repeats)).unwrap_or_default();
+    let mapping =
+        form.map.as_ref().map(serde_json::to_value).transpose().map_err(|_| refused("map", "format"))?;
     let place = store::party::place_by_slug(&mut transaction, party.id, &form.place)
         .await?
         .ok_or(refused("place", "unknown"))?;
@@ -142,10 +146,10 @@ pub async fn register(
         profile: &form.profile,
         format: form.format.as_str(),
         signing: form.signing.as_str(),
-        repeats: form.repeats.as_str(),
+        repeats: repeats.as_str(),
         token_hash: token_hash.as_bytes(),
         place_id: place.id,
-        mapping: form.map.as_ref(),
+        mapping: mapping.as_ref(),
     };
     let device = store::device::insert(&mut transaction, &new).await.map_err(name_taken)?;
     let kid = match &form.key {
@@ -159,9 +163,29 @@ pub async fn register(
     Ok(Registered { party: form.party.clone(), device: form.device.clone(), token, kid })
 }
 
+/// The map must be one of its format; a Sparkplug edge node is one party's, with every device behind it.
+async fn check_map(
+    conn: &mut Connection,
+    party_id: i64,
+    format: Format,
+    map: Option<&Map>,
+) -> Result<(), DeviceError> {
+    map.unwrap_or(&Map::default()).check(format).map_err(|error| match error {
+        MapError::Unit => refused("map", "unit"),
+        MapError::Node => refused("map", "node"),
+        MapError::Name | MapError::Factor | MapError::Member => refused("map", "format"),
+    })?;
+    let Some(node) = map.and_then(|map| map.node.as_deref()).filter(|_| format == Format::Sparkplug) else {
+        return Ok(());
+    };
+    let owners = store::device::parties_at_edge(conn, sparkplug::edge_of(node)).await?;
+    if owners.iter().all(|owner| *owner == party_id) { Ok(()) } else { Err(refused("map", "taken")) }
+}
+
 fn name_taken(error: StoreError) -> DeviceError {
     match error.constraint() {
         Some("device_party_id_name_key") => refused("device", "taken"),
+        Some("device_node") => refused("map", "taken"),
         _ => error.into(),
     }
 }
@@ -201,6 +225,7 @@ async fn enrol(
 /// The register that a party's gateways keep, and its entity tag: equal content has an equal tag.
 pub async fn gateway_register(
     conn: &mut Connection,
+    profiles: &Profiles,
     ledger: &str,
     party: &Party,
 ) -> Result<(String, String), StoreError> {
@@ -213,7 +238,7 @@ pub async fn gateway_register(
     let devices = store::device::all(conn).await?;
     let devices: Vec<Value> = devices
         .iter()
-        .map(|(party, device)| row(party, device, kid_of(Some(device.id)).next().as_deref()))
+        .map(|(party, device)| row(profiles, party, device, kid_of(Some(device.id)).next().as_deref()))
         .collect();
     let register = json!({
         "ledger": ledger,
@@ -231,7 +256,17 @@ pub async fn gateway_register(
     Ok((register, tag))
 }
 
-fn row(party: &str, device: &Device, kid: Option<&str>) -> Value {
+/// What a device's messages mean: its own map, or else what its profile says of its kind.
+pub fn map_of(profiles: &Profiles, device: &Device) -> Option<Value> {
+    let usual = || {
+        let profile = profiles.by_id(&device.profile)?;
+        let usual = profile.device_map(&device.kind, Format::of_word(&device.format)?)?;
+        serde_json::to_value(&usual.map).ok()
+    };
+    device.mapping.clone().or_else(usual)
+}
+
+fn row(profiles: &Profiles, party: &str, device: &Device, kid: Option<&str>) -> Value {
     let mut row = json!({
         "party": party,
         "device": device.name,
@@ -241,8 +276,8 @@ fn row(party: &str, device: &Device, kid: Option<&str>) -> Value {
         "token_sha256": b64::url(&device.token_hash),
         "repeats": device.repeats,
     });
-    if let (Some(map), Some(members)) = (&device.mapping, row.as_object_mut()) {
-        members.insert("map".to_owned(), map.clone());
+    if let (Some(map), Some(members)) = (map_of(profiles, device), row.as_object_mut()) {
+        members.insert("map".to_owned(), map);
     }
     row
 }

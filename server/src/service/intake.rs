@@ -34,7 +34,8 @@ use judge::{Candidate, Judged};
 const STRICT_BATCH: i64 = 500;
 
 /// What judging a batch needs to know, read once for it.
-struct Known {
+struct Known<'a> {
+    profiles: &'a Profiles,
     devices: HashMap<(String, String), Device>,
     parties: HashMap<String, i64>,
     keys: HashMap<Hash, Key>,
@@ -50,7 +51,7 @@ pub async fn take(
     items: &[Item<'_>],
     now: DateTime<Utc>,
 ) -> Result<Vec<Outcome>, StoreError> {
-    let known = read_known(&mut *store.connection().await?, pen, items).await?;
+    let known = read_known(&mut *store.connection().await?, profiles, pen, items).await?;
     let mut judged: Vec<Judged<'_>> = items.iter().map(|item| known.judge(item, now)).collect();
     refuse_bad_signatures(&mut judged);
 
@@ -70,7 +71,12 @@ pub async fn take(
     Ok(judged.iter().map(Judged::outcome).collect())
 }
 
-async fn read_known(conn: &mut Connection, pen: u32, items: &[Item<'_>]) -> Result<Known, StoreError> {
+async fn read_known<'a>(
+    conn: &mut Connection,
+    profiles: &'a Profiles,
+    pen: u32,
+    items: &[Item<'_>],
+) -> Result<Known<'a>, StoreError> {
     let mut slugs: HashSet<String> = HashSet::new();
     let mut kids: HashSet<Hash> = HashSet::new();
     for item in items {
@@ -95,6 +101,7 @@ async fn read_known(conn: &mut Connection, pen: u32, items: &[Item<'_>]) -> Resu
     let keys = store::key::by_kids(conn, &kids).await?;
     let operators = store::party::with_roles(conn, &["operator".to_owned()], 100).await?;
     Ok(Known {
+        profiles,
         devices: devices.into_iter().map(|(slug, device)| ((slug, device.name.clone()), device)).collect(),
         parties,
         keys: keys.into_iter().filter_map(|key| Some((Hash::from_slice(&key.kid)?, key))).collect(),
@@ -190,7 +197,7 @@ async fn raise(
 
 async fn write_dead_letters(
     conn: &mut Connection,
-    known: &Known,
+    known: &Known<'_>,
     items: &[Item<'_>],
     judged: &[Judged<'_>],
     now: DateTime<Utc>,
@@ -203,7 +210,7 @@ async fn write_dead_letters(
     store::dead_letter::insert(conn, &letters).await
 }
 
-impl Known {
+impl Known<'_> {
     fn dead_letter(&self, item: &Item<'_>, reason: Reason, now: DateTime<Utc>) -> NewDeadLetter {
         let party = item.topic.parse::<Topic>().ok();
         let party_id = party.and_then(|topic| self.parties.get(topic.device.party()).copied());

@@ -73,7 +73,8 @@ async fn register(
 ) -> Result<HttpResponse, WebError> {
     let party = &caller.require(GATEWAY)?.party;
     let conn = &mut *state.store.connection().await?;
-    let (register, tag) = devices::gateway_register(conn, state.keys.ledger(), party).await?;
+    let (register, tag) =
+        devices::gateway_register(conn, &state.profiles, state.keys.ledger(), party).await?;
     let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if known == Some(tag.as_str()) {
         return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish());

@@ -42,7 +42,8 @@ pub struct NewDevice<'a> {
     pub mapping: Option<&'a serde_json::Value>,
 }
 
-/// Fails with constraint `device_party_id_name_key` where the party has a device of that name.
+/// Fails with constraint `device_party_id_name_key` where the party has a device of that name, and with `device_node`
+/// where another device stands at its node.
 pub async fn insert(conn: &mut Connection, new: &NewDevice<'_>) -> Result<Device, StoreError> {
     Ok(diesel::insert_into(device::table)
         .values(new)
@@ -101,6 +102,21 @@ pub async fn all(conn: &mut Connection) -> Result<Vec<(String, Device)>, StoreEr
         .filter(device::retired_at.is_null())
         .order(device::id)
         .select((party::slug, Device::as_select()))
+        .load(conn)
+        .await?)
+}
+
+/// The parties that have a Sparkplug device in use at an edge node, `Group/Edge`.
+pub async fn parties_at_edge(conn: &mut Connection, edge: &str) -> Result<Vec<i64>, StoreError> {
+    let at_edge = diesel::dsl::sql::<diesel::sql_types::Bool>(
+        "split_part(mapping ->> 'node', '/', 1) || '/' || split_part(mapping ->> 'node', '/', 2) = ",
+    )
+    .bind::<diesel::sql_types::Text, _>(edge);
+    Ok(device::table
+        .filter(device::format.eq("sparkplug").and(device::retired_at.is_null()))
+        .filter(at_edge)
+        .select(device::party_id)
+        .distinct()
         .load(conn)
         .await?)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset, NaiveDateTime};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -30,6 +30,12 @@ pub struct Map {
     /// `json`: where the time stands, Unix seconds as a number or RFC 3339 as text. The others bring their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// `json`: the offset of an instrument's clock that writes `2020-12-22 15:53:17.858` and no offset, as `+08:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// `json`: pointers to members that must be as they stand here: the unit, that the weight is stable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only: BTreeMap<String, Value>,
     /// `sparkplug`: `Group/Edge` or `Group/Edge/Device`; `chirpstack`: the DevEUI, 16 lower-case hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -92,13 +98,15 @@ impl Map {
             return Err(MapError::Member);
         }
         let are_pointers = matches!(format, Format::Json | Format::Chirpstack);
-        for key in self.readings.keys().filter(|_| are_pointers).chain(self.event.keys()).chain(&self.time) {
+        let keys = self.readings.keys().filter(|_| are_pointers).chain(self.event.keys());
+        for key in keys.chain(&self.time).chain(self.only.keys()) {
             if !key.starts_with('/') {
                 return Err(MapError::Member);
             }
         }
         if (!self.event.is_empty() && format != Format::Chirpstack)
-            || (self.time.is_some() && format != Format::Json)
+            || ((self.time.is_some() || !self.only.is_empty()) && format != Format::Json)
+            || (self.zone.is_some() && (self.time.is_none() || self.offset().is_none()))
             || (!self.readings.is_empty() && !are_pointers && format != Format::Sparkplug)
         {
             return Err(MapError::Member);
@@ -117,6 +125,10 @@ impl Map {
             (_, node) => node.is_none(),
         };
         if is_placed { Ok(()) } else { Err(MapError::Node) }
+    }
+
+    fn offset(&self) -> Option<FixedOffset> {
+        self.zone.as_deref()?.parse().ok()
     }
 }
 
@@ -148,7 +160,7 @@ impl MapReading {
 
     fn datum(&self, value: &Value) -> Result<Datum, UplinkError> {
         match value {
-            Value::Number(number) => Number::parse(&number.to_string()).map(Datum::Number),
+            Value::Number(number) => Number::from_json(number).map(Datum::Number),
             Value::String(text) if self.text => leading_number(text).map(Datum::Number),
             Value::String(text) => (text.len() <= senml::TEXT_BYTES_MAX).then(|| Datum::Text(text.clone())),
             Value::Bool(flag) => Some(Datum::Bool(*flag)),
@@ -170,10 +182,13 @@ fn is_dev_eui(text: &str) -> bool {
 
 /// The device's own JSON: a weighbridge, a lab instrument.
 pub fn json(payload: &[u8], map: &Map) -> Result<Vec<Reading>, UplinkError> {
-    let document = strict::parse_within(payload, LIMITS)?;
+    let document = strict::parse_measured(payload, LIMITS)?;
+    if map.only.iter().any(|(pointer, only)| document.pointer(pointer) != Some(only)) {
+        return Err(UplinkError::Only);
+    }
     let time_us = match &map.time {
         None => 0,
-        Some(pointer) => time(document.pointer(pointer).ok_or(UplinkError::Time)?)?,
+        Some(pointer) => time(document.pointer(pointer).ok_or(UplinkError::Time)?, map.offset())?,
     };
     let readings = mapped(&document, time_us, &map.readings)?;
     if readings.is_empty() { Err(UplinkError::Unmapped) } else { Ok(readings) }
@@ -181,8 +196,8 @@ pub fn json(payload: &[u8], map: &Map) -> Result<Vec<Reading>, UplinkError> {
 
 /// ChirpStack v4 `event/up` and `event/status`, JSON encoding: `object` as its codec decoded it, and the event around it.
 pub fn chirpstack(payload: &[u8], map: &Map) -> Result<Vec<Reading>, UplinkError> {
-    let event = strict::parse_within(payload, LIMITS)?;
-    let time_us = event.get("time").map(time).transpose()?.unwrap_or(0);
+    let event = strict::parse_measured(payload, LIMITS)?;
+    let time_us = event.get("time").map(|value| time(value, None)).transpose()?.unwrap_or(0);
     let object = event.get("object");
     let mut readings = match object {
         Some(object) => mapped(object, time_us, &map.readings)?,
@@ -221,17 +236,21 @@ fn mapped(
 }
 
 /// Microseconds, as readings carry them; finer digits are cut.
-fn time(value: &Value) -> Result<i64, UplinkError> {
+fn time(value: &Value, offset: Option<FixedOffset>) -> Result<i64, UplinkError> {
     /// `Number::in_units_of` counts in powers of ten: microseconds.
     const MICRO: i8 = -6;
     let time_us = match value {
         Value::Number(number) => {
             Number::parse(&number.to_string()).and_then(|seconds| seconds.in_units_of(MICRO))
         }
-        Value::String(text) => {
-            DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_micros())
-        }
+        Value::String(text) => moment(text, offset).map(|moment| moment.timestamp_micros()),
         _ => None,
     };
     time_us.map(absolute_or_arrival).ok_or(UplinkError::Time)
+}
+
+fn moment(text: &str, offset: Option<FixedOffset>) -> Option<DateTime<FixedOffset>> {
+    let Some(offset) = offset else { return DateTime::parse_from_rfc3339(text).ok() };
+    let local = NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M:%S%.f").ok()?;
+    local.and_local_timezone(offset).single()
 }

@@ -80,7 +80,7 @@ fn what_a_map_cannot_read_is_refused_with_its_reason() {
         (br#"{"at":"yesterday","t":1}"#, "time"),
         (br#"{"t":1}"#, "time"),
         (br#"{"at":1700000000,"t":[1]}"#, "value"),
-        (br#"{"at":1700000000,"t":1e99}"#, "value"),
+        (br#"{"at":1700000000,"t":1e999}"#, "not-json"),
         (br#"{"at":1700000000,"t":NaN}"#, "not-json"),
         (br#"{"at":1700000000,"t":Infinity}"#, "not-json"),
         (br#"{"at":1700000000,"t":1,"t":2}"#, "not-json"),
@@ -117,6 +117,33 @@ fn a_map_of_another_form_is_no_devices() {
         assert_eq!(map(text).check(format), Err(error), "{text}");
     }
     assert!(serde_json::from_str::<Map>(r#"{"readings":{"/t":{"n":"t","times":"x"}}}"#).is_err());
+}
+
+fn usual(profile: &str, kind: &str) -> Map {
+    let profile = crate::profile::Profile::parse(profile).unwrap();
+    profile.device_map(kind, Format::Json).unwrap().map.clone()
+}
+
+const RADWAG: &str = include_str!("golden/radwag-weighing.json");
+
+#[test]
+fn the_grain_profile_reads_a_radwag_terminals_weighing() {
+    let map = usual(include_str!("../../../profiles/grain.toml"), "weighbridge");
+    let readings = json(RADWAG.as_bytes(), &map).unwrap();
+    assert_eq!(told(&readings), [("gross", Some("kg"), decimal("0.127"))]);
+    // 15:53:17.858 at +08:00.
+    assert_eq!(readings[0].time_us, 1_608_623_597_858_000);
+    for (wanted, other) in [("\"isStab\": true", "\"isStab\": false"), ("\"kg\"", "\"lb\"")] {
+        assert_eq!(json(RADWAG.replace(wanted, other).as_bytes(), &map), Err(UplinkError::Only));
+    }
+}
+
+#[test]
+fn the_grain_profile_reads_a_tasmota_thermometer() {
+    let map = usual(include_str!("../../../profiles/grain.toml"), "probe");
+    let readings = json(include_bytes!("golden/tasmota-ds18b20.json"), &map).unwrap();
+    assert_eq!(told(&readings), [("temp", Some("Cel"), decimal("49.7"))]);
+    assert_eq!(readings[0].time_us, 1_546_272_000_000_000);
 }
 
 fn golden(hex: &str) -> Vec<u8> {

@@ -15,9 +15,13 @@ use trace::{
         device::{Direction, split_base_name},
         senml::{self, Value},
     },
+    uplink::{self, Format, Map, UplinkError},
 };
 
+use serde::Deserialize as _;
+
 use super::Known;
+use crate::service::devices;
 
 /// A device's clock may be this much ahead of the gateway's.
 const AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
@@ -33,7 +37,8 @@ pub enum Reason {
     Oversize,
     UnknownDevice,
     NotAPack,
-    NotSenml,
+    /// What its format's decoder says of it.
+    Undecoded(&'static str),
     OtherDevice,
     RelativeTime,
     UnknownKey,
@@ -50,7 +55,7 @@ impl Reason {
             Self::Oversize => "oversize",
             Self::UnknownDevice => "unknown-device",
             Self::NotAPack => "not-a-pack",
-            Self::NotSenml => "not-senml",
+            Self::Undecoded(reason) => reason,
             Self::OtherDevice => "other-device",
             Self::RelativeTime => "relative-time",
             Self::UnknownKey => "unknown-key",
@@ -141,7 +146,7 @@ impl Candidate<'_> {
     }
 }
 
-impl Known {
+impl Known<'_> {
     /// Everything but the signature and the database's own knowledge of duplicates.
     pub(super) fn judge<'a>(&'a self, item: &Item<'a>, now: DateTime<Utc>) -> Judged<'a> {
         let frame = match item.body {
@@ -149,16 +154,35 @@ impl Known {
             Body::Oversize { .. } => return Judged::Refused { reason: Reason::Oversize, cti: None },
         };
         let cti = frame.ok().map(|frame| frame.cti.to_vec());
-        let judged = frame.map_err(|_| Reason::NotAPack);
         // A wrong topic or device says more than a wrong payload does.
-        let device = self.device(item.topic);
-        match device.and_then(|named| judged.and_then(|frame| self.candidate(named, frame, item, now))) {
+        let judged = self.device(item.topic).and_then(|named| {
+            let frame = frame.map_err(|_| self.undecoded(named.1, item))?;
+            self.candidate(named, frame, item, now)
+        });
+        match judged {
             Ok(candidate) => Judged::Store(Box::new(candidate)),
             Err(reason) => Judged::Refused { reason, cti },
         }
     }
 
+    /// Why a payload came as its device had sent it: a gateway makes packs of what it can read.
+    fn undecoded(&self, device: &Device, item: &Item<'_>) -> Reason {
+        let Body::Bytes(bytes) = item.body else { return Reason::Oversize };
+        let format = Format::of_word(&device.format).filter(|_| device.signing == "gateway");
+        let map = devices::map_of(self.profiles, device).and_then(|map| Map::deserialize(map).ok());
+        let read = format.map(|format| uplink::read(format, &map.unwrap_or_default(), bytes));
+        match read {
+            Some(Err(error)) => Reason::Undecoded(error.reason()),
+            // Readable, but not by that gateway's register; or a pack that is none.
+            Some(Ok(_)) | None => Reason::NotAPack,
+        }
+    }
+
     fn device(&self, topic: &str) -> Result<(DeviceName, &Device), Reason> {
+        if topic.starts_with("spBv1.0/") || topic.starts_with("application/") {
+            // A gateway names the device that stands there, if the register has one.
+            return Err(Reason::UnknownDevice);
+        }
         let topic: Topic = topic.parse().map_err(|_| Reason::Topic)?;
         if topic.direction != Direction::Up {
             return Err(Reason::Topic);
@@ -178,7 +202,8 @@ impl Known {
         let key = self.keys.get(&frame.kid).ok_or(Reason::UnknownKey)?;
         let by_gateway = self.may_sign(key, device)?;
         let public = PublicKey::from_bytes(&key.public).map_err(|_| Reason::KeyNotGood)?;
-        let records = senml::parse_cbor(frame.payload).map_err(|_| Reason::NotSenml)?;
+        let records = senml::parse_cbor(frame.payload)
+            .map_err(|error| Reason::Undecoded(UplinkError::from(error).reason()))?;
         let base_name = name.base_name(self.pen);
         if !records.iter().all(|record| record.name.starts_with(&base_name)) {
             return Err(Reason::OtherDevice);

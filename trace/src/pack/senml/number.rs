@@ -41,9 +41,16 @@ impl Number {
         Self::decimal(digits.parse().ok()?, exponent)
     }
 
-    /// A JSON number of at most 15 significant digits is the decimal that its shortest printing shows.
-    pub(super) fn from_json(number: &serde_json::Number) -> Option<Self> {
-        Self::parse(&number.to_string()).or_else(|| number.as_f64().and_then(Self::float))
+    /// A JSON number of at most 15 significant digits is the decimal that its shortest printing shows; one of more was a
+    /// double, and is one again.
+    pub(crate) fn from_json(number: &serde_json::Number) -> Option<Self> {
+        const DIGITS_MAX: usize = 15;
+        let text = number.to_string();
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits = mantissa.trim_start_matches(['-', '0', '.']).trim_end_matches(['0', '.']);
+        let is_decimal = digits.bytes().filter(u8::is_ascii_digit).count() <= DIGITS_MAX;
+        let decimal = is_decimal.then(|| Self::parse(&text)).flatten();
+        decimal.or_else(|| number.as_f64().and_then(Self::float))
     }
 
     /// The nearest double: for charts and thresholds, never for a balance.

@@ -33,7 +33,7 @@ struct Raw {
 
 /// A pack in JSON (RFC 8428 §5).
 pub fn parse_json(text: &[u8]) -> Result<Vec<Reading>, SenmlError> {
-    let serde_json::Value::Array(records) = json::parse_within(text, JSON_LIMITS)? else {
+    let serde_json::Value::Array(records) = json::parse_measured(text, JSON_LIMITS)? else {
         return Err(SenmlError::NotAPack);
     };
     check_count(records.len())?;

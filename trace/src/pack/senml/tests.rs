@@ -127,6 +127,60 @@ fn decimals_are_exact() {
 }
 
 #[test]
+fn a_json_number_of_more_digits_than_a_decimal_keeps_was_a_double_and_is_one() {
+    let value = |text: &str| {
+        let readings = parse_json(format!(r#"[{{"n":"a","v":{text}}}]"#).as_bytes()).unwrap();
+        readings[0].value.clone()
+    };
+    assert_eq!(value("0.30000000000000004"), Some(Value::Number(Number::Float(0.300_000_000_000_000_04))));
+    assert_eq!(value("100000000000000000000"), Some(Value::Number(Number::Float(1e20))));
+    assert_eq!(value("0.3"), Number::parse("0.3").map(Value::Number));
+    assert_eq!(value("-120000000000000000"), Number::parse("-120000000000000000").map(Value::Number));
+}
+
+#[test]
+fn what_would_cost_memory_or_say_nothing_is_refused() {
+    for json in [
+        format!(r#"[{{"n":"a","v":1,"x":{}{}}}]"#, "[".repeat(50_000), "]".repeat(50_000)),
+        format!("[{}]", vec![r#"{"n":"a","v":1}"#; 1_001].join(",")),
+        " ".repeat(10 * 1024 * 1024),
+        r#"[{"n":"a","v":NaN}]"#.to_owned(),
+        r#"[{"n":"a","v":Infinity}]"#.to_owned(),
+        r#"[{"n":"a","v":1e999}]"#.to_owned(),
+    ] {
+        assert!(parse_json(json.as_bytes()).is_err());
+    }
+    assert!(parse_json(b"[{\"n\":\"a\xff\",\"v\":1}]").is_err());
+    for cbor in [
+        // Arrays and maps that promise more than comes, within one another, and of indefinite length.
+        &b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff"[..],
+        b"\x9a\x00\x00\x03\xe8\xbb\xff\xff\xff\xff\xff\xff\xff\xff",
+        &[0x81; 16_000],
+        &[&b"\x81\xa2\x00\x61a\x18\x64"[..], &[0x81; 16_000]].concat(),
+        b"\x81\xa2\x00\x7b\x7f\xff\xff\xff\xff\xff\xff\xff\x61",
+        b"\x81\xa2\x00\x61\xff\x02\x01",
+        b"\x81\xa2\x00\x61a\x02\xfb\x7f\xf8\x00\x00\x00\x00\x00\x00",
+        b"\x81\xa2\x00\x61a\x02\xfa\xff\x80\x00\x00",
+        b"\x81\xa2\x00\x61a\x02\xc2\x41\x01",
+    ] {
+        assert!(parse_cbor(cbor).is_err(), "{:02x?}", &cbor[..cbor.len().min(24)]);
+    }
+}
+
+#[test]
+fn a_unit_that_the_registry_does_not_have_is_told_apart() {
+    for unit in ["kg", "Cel", "%RH", "ppm", "dBm", "/"] {
+        assert!(is_registered(unit), "{unit}");
+        let json = format!(r#"[{{"n":"a","u":"{unit}","v":1,"bver":26}}]"#);
+        assert!(parse_json(json.as_bytes()).is_ok());
+    }
+    for unit in ["", "KG", "t", "degrees", "°C"] {
+        let json = format!(r#"[{{"n":"b","v":1}},{{"n":"a","u":"{unit}","v":1}}]"#);
+        assert_eq!(parse_json(json.as_bytes()), Err(SenmlError::Unit { record: 1 }), "{unit}");
+    }
+}
+
+#[test]
 fn floats_of_every_width_are_read() {
     for (cbor, value) in [
         (&b"\x81\xa2\x00\x61a\x02\xf9\x3e\x00"[..], 1.5),
