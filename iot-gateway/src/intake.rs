@@ -107,14 +107,24 @@ impl Intake {
 
     /// Takes one message, waiting for room.
     pub async fn take(&self, topic: &str, payload: &[u8]) -> Result<Taken, Stopping> {
+        self.take_received(topic, now_ms(), payload).await
+    }
+
+    /// The same for a message that arrived at `received_ms`, Unix milliseconds, and is taken in again.
+    pub async fn take_received(
+        &self,
+        topic: &str,
+        received_ms: i64,
+        payload: &[u8],
+    ) -> Result<Taken, Stopping> {
         let flight = Flight::new(&self.metrics);
         let limit = self.registry.current.borrow().payload_bytes_max;
         let (item, command) = if payload.len() > limit {
             self.metrics.oversized.one();
             let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-            (item(topic, Body::Oversize { size, sha256: sha256(payload) }), None)
+            (item(topic, received_ms, Body::Oversize { size, sha256: sha256(payload) }), None)
         } else {
-            self.route(topic, payload)
+            self.route(topic, received_ms, payload)
         };
         let bytes = u32::try_from(item.len()).unwrap_or(WAITING_BYTES_MAX).min(WAITING_BYTES_MAX);
         let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| Stopping)?;
@@ -125,9 +135,9 @@ impl Intake {
     }
 
     /// The item for the server. A topic of another network is carried as its device's own.
-    fn route(&self, topic: &str, payload: &[u8]) -> (Vec<u8>, Option<Command>) {
+    fn route(&self, topic: &str, received_ms: i64, payload: &[u8]) -> (Vec<u8>, Option<Command>) {
         if let Ok(topic_of_node) = topic.parse::<sparkplug::Topic>() {
-            return self.route_sparkplug(topic, &topic_of_node, payload);
+            return self.route_sparkplug(topic, &topic_of_node, received_ms, payload);
         }
         let own = topic.parse::<Topic>().ok().filter(|topic| topic.direction == Direction::Up);
         let device = match (&own, dev_eui(topic)) {
@@ -135,24 +145,25 @@ impl Intake {
             (None, Some(dev_eui)) => self.registry.node(dev_eui),
             (None, None) => None,
         };
-        let Some(device) = device else { return (self.of_nobody(topic, payload), None) };
+        let Some(device) = device else { return (self.of_nobody(topic, received_ms, payload), None) };
         let routed = self.signer.route(&device, topic, payload);
-        (self.carried(&device.name.up().to_string(), payload, routed), None)
+        (self.carried(&device.name.up().to_string(), received_ms, payload, routed), None)
     }
 
     fn route_sparkplug(
         &self,
         topic: &str,
         of: &sparkplug::Topic,
+        received_ms: i64,
         payload: &[u8],
     ) -> (Vec<u8>, Option<Command>) {
         let register = self.registry.current.borrow().clone();
         if !register.has_edge(&of.edge()) {
-            return (self.of_nobody(topic, payload), None);
+            return (self.of_nobody(topic, received_ms, payload), None);
         }
         let device: Option<&Arc<Device>> = register.node(&of.node());
         let map = device.map(|device| &device.map);
-        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let now_ms = u64::try_from(received_ms).unwrap_or_default();
         let (read, command) = self.nodes.take(of, payload, map, Instant::now(), now_ms);
         if self.nodes.len() > register.edges() {
             self.nodes.retain(|edge| register.has_edge(edge));
@@ -161,17 +172,26 @@ impl Intake {
         if command.is_some() {
             self.metrics.rebirths_asked.one();
         }
-        let Some(device) = device else { return (self.of_nobody(topic, payload), command) };
+        let Some(device) = device else { return (self.of_nobody(topic, received_ms, payload), command) };
         let signed = read.readings.map_err(RouteError::from);
         let signed = signed.and_then(|readings| self.signer.sign(device, topic, payload, readings));
-        (self.carried(&device.name.up().to_string(), payload, signed.map(Routed::Signed)), command)
+        (
+            self.carried(&device.name.up().to_string(), received_ms, payload, signed.map(Routed::Signed)),
+            command,
+        )
     }
 
-    fn carried(&self, topic: &str, payload: &[u8], routed: Result<Routed, RouteError>) -> Vec<u8> {
+    fn carried(
+        &self,
+        topic: &str,
+        received_ms: i64,
+        payload: &[u8],
+        routed: Result<Routed, RouteError>,
+    ) -> Vec<u8> {
         match routed {
             Ok(Routed::Signed(pack)) => {
                 self.metrics.signed.one();
-                return item(topic, Body::Bytes(&pack));
+                return item(topic, received_ms, Body::Bytes(&pack));
             }
             Ok(Routed::AsReceived) => {}
             Err(error) => {
@@ -182,20 +202,20 @@ impl Intake {
                 tracing::debug!(topic, error = crate::cause(&error), "passed on undecoded");
             }
         }
-        item(topic, Body::Bytes(payload))
+        item(topic, received_ms, Body::Bytes(payload))
     }
 
     /// No device of the register: the server says so, too, and the register may be old.
-    fn of_nobody(&self, topic: &str, payload: &[u8]) -> Vec<u8> {
+    fn of_nobody(&self, topic: &str, received_ms: i64, payload: &[u8]) -> Vec<u8> {
         self.metrics.passed_on.one();
         self.registry.want_fresh();
-        item(topic, Body::Bytes(payload))
+        item(topic, received_ms, Body::Bytes(payload))
     }
 }
 
-fn item(topic: &str, body: Body<'_>) -> Vec<u8> {
+fn item(topic: &str, received_ms: i64, body: Body<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    carriage::write_item(&mut bytes, &Item { topic, received_ms: now_ms(), body });
+    carriage::write_item(&mut bytes, &Item { topic, received_ms, body });
     bytes
 }
 

@@ -12,6 +12,7 @@ pub mod enrol;
 pub mod intake;
 pub mod metrics;
 pub mod register;
+pub mod replay;
 pub mod run;
 pub mod source;
 pub mod uplink;

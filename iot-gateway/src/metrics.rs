@@ -98,6 +98,8 @@ counters! {
     posts_failed "counter" "suyuan_gateway_posts_failed_total" "Posts that acknowledged nothing.";
     reconnects "counter" "suyuan_gateway_reconnects_total" "Connections to the broker that ended (subscribe).";
     stale_acks "counter" "suyuan_gateway_stale_acks_total" "Acknowledgements dropped because their connection had ended (subscribe).";
+    replays "counter" "suyuan_gateway_replays_total" "Dead letters taken in again.";
+    replay_errors "counter" "suyuan_gateway_replay_errors_total" "Looks for dead letters to take in again that failed.";
     receipts_dropped "counter" "suyuan_gateway_receipts_dropped_total" "Receipts not published because their queue was full.";
     sparkplug_missed "counter" "suyuan_gateway_sparkplug_missed_total" "Sparkplug messages that sequence numbers say are missing.";
     rebirths_asked "counter" "suyuan_gateway_sparkplug_rebirths_asked_total" "Sparkplug edge nodes asked for their births again.";

@@ -46,6 +46,8 @@ pub struct Register {
     edges: HashMap<String, String>,
     /// Never more than the formats allow, whatever the server says.
     pub payload_bytes_max: usize,
+    /// The server's entity tag of this copy; none where the copy comes from the disk.
+    pub tag: Option<String>,
     /// False until the server, or the copy of what it said, has spoken.
     is_known: bool,
 }
@@ -107,6 +109,7 @@ impl Register {
         let mut register = Self {
             devices: HashMap::with_capacity(document.devices.len()),
             payload_bytes_max: document.limits.payload_bytes.min(PAYLOAD_BYTES_MAX),
+            tag: None,
             is_known: true,
             ..Self::default()
         };
@@ -309,7 +312,8 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
-        let register = Register::parse(&body)?;
+        let mut register = Register::parse(&body)?;
+        register.tag = etag.as_ref().and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         self.keep(&body).await;
         self.etag = etag;
         Ok(Some(register))

@@ -20,6 +20,7 @@ use crate::{
     intake::Intake,
     metrics::Metrics,
     register::Fetcher,
+    replay::Replayer,
     source::{Source as _, SourceError, listen::Listen, subscribe::Subscribe},
     uplink::Signer,
 };
@@ -78,6 +79,14 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunE
         token: token.clone(),
         key: read_key(&config.key_file)?,
     };
+    let replayer = Replayer {
+        client: client.clone(),
+        url: format!("{base}/api/v1/gateway/replays"),
+        token: token.clone(),
+        interval: Duration::from_secs(config.register_interval_s),
+        intake: intake.clone(),
+    };
+    let replays = Task(tokio::spawn(replayer.run()));
     let uplink = Uplink {
         client,
         url: format!("{base}/api/v1/packs"),
@@ -99,7 +108,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunE
         }
     };
     let result = take_messages(&config, intake, stop).await;
-    drop((following, batches, admin));
+    drop((following, replays, batches, admin));
     tracing::info!("stopped");
     result
 }

@@ -36,6 +36,9 @@ const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 const TOKEN: &str = "device-token";
 const SEED: [u8; 32] = [5; 32];
 
+/// A dead letter that waits: (id, topic, arrival, payload).
+type Letter = (i64, String, i64, Vec<u8>);
+
 /// What the stand-in for the server does with the next posts.
 #[derive(Debug, Default)]
 struct Behaviour {
@@ -51,6 +54,13 @@ struct Behaviour {
     stored: Mutex<Vec<(String, Vec<u8>)>>,
     oversize: AtomicUsize,
     registers_unchanged: AtomicUsize,
+    waiting: Mutex<Vec<Letter>>,
+    /// Confirmations that are answered 500 and forgotten.
+    unconfirmed: AtomicUsize,
+    /// What the gateway said of letters: (id, body).
+    confirmed: Mutex<Vec<(i64, serde_json::Value)>>,
+    /// When stored items had arrived, as the gateway told.
+    arrivals: Mutex<Vec<i64>>,
 }
 
 fn count_down(counter: &AtomicUsize) -> bool {
@@ -86,6 +96,7 @@ impl Behaviour {
         let status = if stored.contains(&row) { Status::Duplicate } else { Status::Stored };
         if status == Status::Stored {
             stored.push(row);
+            self.arrivals.lock().unwrap().push(item.received_ms);
         }
         let cti = Frame::parse(bytes).ok().map(|frame| frame.cti.to_vec());
         Outcome { status: if cti.is_none() { Status::DeadLetter } else { status }, cti }
@@ -122,6 +133,32 @@ async fn register(request: HttpRequest, state: web::Data<Behaviour>) -> HttpResp
     ))
 }
 
+async fn replays(state: web::Data<Behaviour>) -> HttpResponse {
+    let waiting = state.waiting.lock().unwrap();
+    let letters: Vec<serde_json::Value> = waiting
+        .iter()
+        .map(|(id, topic, received_ms, payload)| {
+            serde_json::json!({
+                "id": id, "topic": topic, "received_ms": received_ms, "payload": trace::b64::url(payload),
+            })
+        })
+        .collect();
+    HttpResponse::Ok().json(serde_json::json!({ "register": "\"1\"", "replays": letters }))
+}
+
+async fn confirm(
+    state: web::Data<Behaviour>,
+    id: web::Path<i64>,
+    told: web::Json<serde_json::Value>,
+) -> HttpResponse {
+    if count_down(&state.unconfirmed) {
+        return HttpResponse::InternalServerError().finish();
+    }
+    state.waiting.lock().unwrap().retain(|letter| letter.0 != *id);
+    state.confirmed.lock().unwrap().push((*id, told.0));
+    HttpResponse::NoContent().finish()
+}
+
 /// The stand-in, on a thread of its own; can be killed and started again on the same port.
 struct Server {
     state: web::Data<Behaviour>,
@@ -152,6 +189,8 @@ impl Server {
                         .app_data(web::PayloadConfig::new(2 * 1024 * 1024))
                         .route("/api/v1/packs", web::post().to(packs))
                         .route("/api/v1/gateway/register", web::get().to(register))
+                        .route("/api/v1/gateway/replays", web::get().to(replays))
+                        .route("/api/v1/gateway/replays/{id}", web::post().to(confirm))
                 })
                 .workers(1)
                 .disable_signals()
@@ -682,4 +721,30 @@ fn the_broker_lets_a_device_reach_its_own_topics_only() {
     assert_eq!(server.state.oversize.load(Ordering::SeqCst), 1);
     assert_eq!(gateway.metric("dead_letters_total"), 1);
     assert!(Arc::new(gateway).metric("reconnects_total") == 0);
+}
+
+#[test]
+fn a_dead_letter_is_signed_here_at_its_own_time_and_confirmed_however_often_it_takes() {
+    let server = Server::start();
+    let up = "suyuan/v1/mill/senml/up";
+    let payload = senml_of(7);
+    server.state.unconfirmed.store(2, Ordering::SeqCst);
+    *server.state.waiting.lock().unwrap() = vec![
+        (1, up.to_owned(), 1_700_000_000_123, payload.clone()),
+        (2, up.to_owned(), 5, b"not json".to_vec()),
+    ];
+    let gateway = Gateway::start(&server, "replay", &[]);
+    until("both are settled", || server.state.waiting.lock().unwrap().is_empty().then_some(()));
+    let cti = trace::pack::gateway_cti(up, &payload);
+    let confirmed: BTreeMap<i64, serde_json::Value> =
+        server.state.confirmed.lock().unwrap().iter().cloned().collect();
+    let of = |id: i64| (confirmed[&id]["status"].as_u64().unwrap(), confirmed[&id]["cti"].as_str());
+    assert_eq!(of(1), (u64::from(Status::Duplicate.code()), Some(trace::b64::url(&cti).as_str())));
+    assert_eq!(of(2), (u64::from(Status::DeadLetter.code()), None));
+    assert!(gateway.metric("replays_total") >= 4, "each was handed over twice");
+    let stored = server.state.stored.lock().unwrap();
+    let packs: Vec<&(String, Vec<u8>)> =
+        stored.iter().filter(|(_, bytes)| Frame::parse(bytes).is_ok()).collect();
+    assert_eq!(packs.len(), 1, "stored once");
+    assert!(server.state.arrivals.lock().unwrap().contains(&1_700_000_000_123), "it arrived when it arrived");
 }

@@ -121,9 +121,14 @@ create table dead_letter (
     reason text not null,
     payload bytea,
     size integer not null,
-    sha256 bytea not null
+    sha256 bytea not null,
+    replay_wanted_at timestamptz,      -- waits for a gateway to sign it again
+    replayed_at timestamptz,
+    outcome text,                      -- stored, duplicate, or why it failed again
+    check ((replayed_at is null) = (outcome is null))
 );
-create index dead_letter_party on dead_letter (party_id, committed_at);
+create index dead_letter_party on dead_letter (party_id, id);
+create index dead_letter_waiting on dead_letter (id) where replay_wanted_at is not null;
 
 create table alert (
     id bigint generated always as identity primary key,

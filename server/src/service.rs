@@ -9,6 +9,7 @@ pub mod chains;
 pub mod climate;
 pub mod codes;
 pub mod conditions;
+pub mod dead_letters;
 pub mod desk;
 pub mod devices;
 pub mod disclosures;

@@ -104,7 +104,7 @@ impl World {
 
     async fn reasons(&self) -> Vec<String> {
         let mut conn = self.store.connection().await.unwrap();
-        let mut letters = dead_letter::newest(&mut conn, None, 100).await.unwrap();
+        let mut letters = dead_letter::newest(&mut conn, None, None, 100).await.unwrap();
         letters.reverse();
         letters.into_iter().map(|letter| letter.reason).collect()
     }

@@ -4,6 +4,7 @@
 //! reason in the same transaction, so that it neither vanishes nor blocks what follows.
 
 mod judge;
+mod replay;
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,6 +30,7 @@ use trace::{
 use crate::service::{alerts, profiles::Profiles, rollups};
 pub use judge::Reason;
 use judge::{Candidate, Judged};
+pub(super) use replay::{Again, judge_again};
 
 /// Packs whose strict check one transaction does.
 const STRICT_BATCH: i64 = 500;
@@ -56,19 +58,29 @@ pub async fn take(
     refuse_bad_signatures(&mut judged);
 
     let mut transaction = store.begin().await?;
-    settle(&mut transaction, &mut judged).await?;
-    let stored: Vec<&Candidate<'_>> = judged.iter().filter_map(Judged::stored).collect();
-    let readings: Vec<_> = stored.iter().flat_map(|candidate| candidate.readings.iter().cloned()).collect();
-    store::reading::insert(&mut transaction, &readings).await?;
-    let packs: Vec<alerts::Measured<'_>> = stored
-        .iter()
-        .filter(|candidate| candidate.mark.is_none())
-        .map(|candidate| alerts::Measured { device: candidate.device, readings: &candidate.readings })
-        .collect();
-    alerts::watch(&mut transaction, profiles, &packs).await?;
+    keep(&mut transaction, profiles, &mut judged, now).await?;
     write_dead_letters(&mut transaction, &known, items, &judged, now).await?;
     transaction.commit().await?;
     Ok(judged.iter().map(Judged::outcome).collect())
+}
+
+/// Writes what may be stored: packs, their readings, and the alerts that these raise.
+async fn keep(
+    conn: &mut Connection,
+    profiles: &Profiles,
+    judged: &mut [Judged<'_>],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    settle(conn, judged).await?;
+    let stored: Vec<&Candidate<'_>> = judged.iter().filter_map(Judged::stored).collect();
+    let readings: Vec<_> = stored.iter().flat_map(|candidate| candidate.readings.iter().cloned()).collect();
+    store::reading::insert(conn, &readings).await?;
+    let packs: Vec<alerts::Measured<'_>> = stored
+        .iter()
+        .filter(|candidate| candidate.is_news(now))
+        .map(|candidate| alerts::Measured { device: candidate.device, readings: &candidate.readings })
+        .collect();
+    alerts::watch(conn, profiles, &packs).await
 }
 
 async fn read_known<'a>(
@@ -202,11 +214,19 @@ async fn write_dead_letters(
     judged: &[Judged<'_>],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let letters: Vec<NewDeadLetter> = items
+    let mut letters: Vec<NewDeadLetter> = items
         .iter()
         .zip(judged)
         .filter_map(|(item, judged)| Some(known.dead_letter(item, judged.reason()?, now)))
         .collect();
+    if letters.is_empty() {
+        return Ok(());
+    }
+    // What a gateway took up again and could not read stays one letter.
+    let again: HashSet<usize> =
+        store::dead_letter::fail_again(conn, &letters, now).await?.into_iter().collect();
+    let mut position = 0..;
+    letters.retain(|_| !position.next().is_some_and(|position| again.contains(&position)));
     store::dead_letter::insert(conn, &letters).await
 }
 

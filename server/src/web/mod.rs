@@ -9,6 +9,7 @@ pub mod chart;
 pub mod check;
 pub mod codes;
 pub mod day;
+pub mod dead_letters;
 pub mod error;
 pub mod events;
 pub mod exceptions;
@@ -80,6 +81,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(trace::routes);
     routes.configure(alerts::routes);
     routes.configure(grid::routes);
+    routes.configure(dead_letters::routes);
     routes.configure(exceptions::routes);
     routes.configure(reports::routes);
     routes.configure(day::routes);

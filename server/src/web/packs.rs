@@ -3,19 +3,20 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
-    web::{Bytes, Data, Json, PayloadConfig, ServiceConfig, get, post, resource},
+    web::{Bytes, Data, Json, Path, PayloadConfig, ServiceConfig, get, post, resource},
 };
 use chrono::Utc;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::party::Party;
 use trace::{
     b64,
-    pack::carriage::{BATCH_BYTES_MAX, CONTENT_TYPE, CarriageError, read_items, write_outcomes},
+    pack::carriage::{BATCH_BYTES_MAX, CONTENT_TYPE, CarriageError, Status, read_items, write_outcomes},
 };
 
 use crate::{
     service::{
-        alerts,
+        alerts, dead_letters,
         devices::{self, DeviceError, DeviceForm, KeyForm},
         intake,
         keys::KeysError,
@@ -39,6 +40,8 @@ pub fn routes(routes: &mut ServiceConfig) {
     routes
         .service(packs)
         .route("/api/v1/gateway/register", get().to(register))
+        .route("/api/v1/gateway/replays", get().to(replays))
+        .route("/api/v1/gateway/replays/{id}", post().to(confirm_replay))
         .route("/api/v1/gateways", post().to(enrol_gateway))
         .route("/api/v1/devices", post().to(register_device))
         .route("/api/v1/alerts", get().to(list_alerts))
@@ -86,6 +89,55 @@ async fn register(
         .body(register))
 }
 
+/// Dead letters that the party's gateways shall take in again, and the register that they were handed over with: a gateway
+/// whose copy is another one fetches first.
+async fn replays(state: Data<AppState>, caller: Bearer) -> Result<HttpResponse, WebError> {
+    let party = &caller.require(GATEWAY)?.party;
+    let conn = &mut *state.store.connection().await?;
+    let letters = dead_letters::waiting(conn, party).await?;
+    let register = if letters.is_empty() {
+        None
+    } else {
+        Some(devices::gateway_register(conn, &state.profiles, state.keys.ledger(), party).await?.1)
+    };
+    let replays: Vec<Value> = letters
+        .iter()
+        .map(|letter| {
+            json!({
+                "id": letter.id, "topic": letter.topic, "received_ms": letter.received_at.timestamp_millis(),
+                "payload": letter.payload.as_deref().map(b64::url),
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({ "register": register, "replays": replays })))
+}
+
+/// What became of a replay, as the gateway was told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replayed {
+    /// As in the answer to a batch.
+    status: u8,
+    /// The pack's number, base64url.
+    cti: Option<String>,
+}
+
+async fn confirm_replay(
+    state: Data<AppState>,
+    caller: Bearer,
+    id: Path<i64>,
+    told: Json<Replayed>,
+) -> Result<HttpResponse, WebError> {
+    let party = &caller.require(GATEWAY)?.party;
+    let status = Status::from_code(told.status).ok_or(WebError::BadRequest("there is no such status"))?;
+    let cti = told.cti.as_deref().map(b64::from_url).transpose();
+    let cti = cti.map_err(|_| WebError::BadRequest("the cti is not base64url"))?;
+    dead_letters::confirm(&state.store, party, *id, status, cti.as_deref(), Utc::now()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
 async fn enrol_gateway(
     state: Data<AppState>,
     caller: Bearer,
@@ -128,7 +180,7 @@ async fn list_alerts(state: Data<AppState>, request: HttpRequest) -> Result<Http
 async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, WebError> {
     let party = caller_party(&request).await?;
     let conn = &mut *state.store.connection().await?;
-    let letters = store::dead_letter::newest(conn, alerts::scope_of(&party), DEAD_LETTERS_MAX).await?;
+    let letters = store::dead_letter::newest(conn, alerts::scope_of(&party), None, DEAD_LETTERS_MAX).await?;
     let rows: Vec<Value> = letters
         .iter()
         .map(|letter| {
@@ -136,6 +188,8 @@ async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Resul
                 "id": letter.id, "topic": letter.topic, "received_at": letter.received_at,
                 "reason": letter.reason, "size": letter.size, "sha256": b64::url(&letter.sha256),
                 "payload": letter.payload.as_deref().map(b64::url),
+                "replay_wanted_at": letter.replay_wanted_at, "replayed_at": letter.replayed_at,
+                "outcome": letter.outcome,
             })
         })
         .collect();

@@ -161,6 +161,9 @@ diesel::table! {
         payload -> Nullable<Binary>,
         size -> Integer,
         sha256 -> Binary,
+        replay_wanted_at -> Nullable<Timestamptz>,
+        replayed_at -> Nullable<Timestamptz>,
+        outcome -> Nullable<Text>,
     }
 }
 

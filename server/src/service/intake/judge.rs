@@ -49,6 +49,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Each that stands for itself; beside them stand those of the decoders ([`UplinkError::REASONS`]).
+    pub const OWN: [Self; 11] = [
+        Self::Topic,
+        Self::Oversize,
+        Self::UnknownDevice,
+        Self::NotAPack,
+        Self::OtherDevice,
+        Self::RelativeTime,
+        Self::UnknownKey,
+        Self::KeyNotGood,
+        Self::WrongSigner,
+        Self::Signature,
+        Self::Equivocation,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Topic => "topic",
@@ -130,6 +145,11 @@ impl Candidate<'_> {
         PackKey { device_id: self.device.id, cti: self.frame.cti.to_vec() }
     }
 
+    /// Whether it speaks of now: what comes from an outbox, or from a replay of long ago, alarms nobody.
+    pub fn is_news(&self, now: DateTime<Utc>) -> bool {
+        self.mark.is_none() && now - self.received_at <= HISTORICAL_AFTER
+    }
+
     pub fn pack(&self) -> Pack {
         Pack {
             device_id: self.device.id,
@@ -178,7 +198,7 @@ impl Known<'_> {
         }
     }
 
-    fn device(&self, topic: &str) -> Result<(DeviceName, &Device), Reason> {
+    pub(super) fn device(&self, topic: &str) -> Result<(DeviceName, &Device), Reason> {
         if topic.starts_with("spBv1.0/") || topic.starts_with("application/") {
             // A gateway names the device that stands there, if the register has one.
             return Err(Reason::UnknownDevice);
