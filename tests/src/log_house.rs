@@ -122,12 +122,12 @@ impl LogHouse {
         std::fs::read_to_string(self.home.0.join(format!("{name}.log"))).unwrap_or_default()
     }
 
-    /// Process number and name of who holds the log's lock, and the size of its head.
+    /// Process number and name of who holds the log's lock (`SUYU` in ASCII); witnesses and chains have locks of their own.
     pub fn leader(&self) -> Option<(i32, String)> {
         let mut client = Client::connect(&self.url("migrator"), NoTls).ok()?;
         let query =
             "select a.pid, a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
-            where l.locktype = 'advisory' and l.granted and a.datname = 'suyuan'";
+            where l.locktype = 'advisory' and l.classid = 1398102357 and l.granted and a.datname = 'suyuan'";
         let row = client.query_opt(query, &[]).ok()??;
         Some((row.get(0), row.get(1)))
     }

@@ -188,8 +188,9 @@ fn an_old_backup_behind_a_witness_is_not_signed_on_until_the_operator_vouches_fo
 
     let server = house.serve("first", ports.http, &policy);
     let grow = |house: &LogHouse| {
+        let before = head(house).0;
         let writer = Writer::start(house.url("app"));
-        std::thread::sleep(Duration::from_millis(300));
+        wait_until("the log grows", || head(house).0 > before);
         writer.stop();
         house.wait_until_drained();
         let newest = head(house).0;

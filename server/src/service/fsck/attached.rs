@@ -47,6 +47,7 @@ struct Portion<'a> {
     quantity: Option<(i64, Unit)>,
 }
 
+const EPC_LISTS: [&str; 4] = ["epcList", "childEPCs", "inputEPCList", "outputEPCList"];
 const LISTS: [&str; 4] = ["quantityList", "childQuantityList", "inputQuantityList", "outputQuantityList"];
 
 /// Every lot of the event with its quantity, and none that it does not name.
@@ -55,9 +56,7 @@ pub(super) fn check_lots(signed: &Signed<'_>, rows: &[LotPartRow]) -> Result<(),
         return if rows.is_empty() { Ok(()) } else { Err("a statement that speaks of lots".to_owned()) };
     };
     if !signed.is_ours {
-        let is_foreign = |row: &LotPartRow| row.part == "observed" && row.quantity.is_none();
-        let fits = rows.iter().all(is_foreign);
-        return if fits { Ok(()) } else { Err("an import that does more than observe".to_owned()) };
+        return rows.iter().try_for_each(|row| check_import(row, event));
     }
     let said = portions(event);
     for row in rows {
@@ -70,6 +69,21 @@ pub(super) fn check_lots(signed: &Signed<'_>, rows: &[LotPartRow]) -> Result<(),
     match missing {
         Some(portion) => Err(format!("nothing is kept of what it says of {}", portion.lot)),
         None => Ok(()),
+    }
+}
+
+/// An import observes the lots that it names, and what stands on the units that it names.
+fn check_import(row: &LotPartRow, event: &Value) -> Result<(), String> {
+    if row.part != "observed" || row.quantity.is_some() {
+        return Err("an import that does more than observe".to_owned());
+    }
+    let mut named = EPC_LISTS.iter().filter_map(|list| event.get(*list)?.as_array()).flatten();
+    let a_unit = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("https://id.gs1.org/00/"));
+    let is_named = portions(event).iter().any(|portion| portion.lot == row.lot);
+    if is_named || named.any(a_unit) || event.get("parentID").is_some_and(a_unit) {
+        Ok(())
+    } else {
+        Err(format!("it does not speak of {}", row.lot))
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Check {
 }
 
 /// Every check; each is one pass over the tables that it compares.
-pub const CHECKS: [Check; 19] = [
+pub const CHECKS: [Check; 20] = [
     Check {
         name: "records in a log",
         sql: "select r.jti::text, 'the record stands in no log and does not wait for one' from record r \
@@ -58,6 +58,17 @@ pub const CHECKS: [Check; 19] = [
               union select entry, 'movement' from movement group by 1 \
               union select entry, 'edge' from edge group by 1) o \
             where not exists (select from record r where r.entry = o.entry)",
+    },
+    // Only an import says no more of a lot than that it saw it: its own columns cannot tell what is missing.
+    Check {
+        name: "lots of imports",
+        sql: "select r.jti::text, 'nothing is kept of what it says of ' || l.uri from record r \
+            cross join lateral (values ('quantityList'), ('childQuantityList'), ('inputQuantityList'), \
+              ('outputQuantityList')) as of (list) \
+            cross join lateral jsonb_array_elements(coalesce(r.public -> 'event' -> of.list, '[]')) as named \
+            join lot l on l.uri = named ->> 'epcClass' and l.created_at <= r.accepted_at \
+            where r.kind = 'event' and r.profile like 'epcis/%' and not exists ( \
+              select from record_lot o where o.entry = r.entry and o.lot_id = l.id)",
     },
     // What a record moved of a lot is what it says of it, once, in the direction that its kind of event has.
     Check {
