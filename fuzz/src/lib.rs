@@ -4,20 +4,26 @@
 mod mutate;
 mod seeds;
 
-use std::str;
+use std::{str, sync::Arc};
 
 use trace::{
     bundle::{self, Bundle},
     epcis::Document,
     gs1::DigitalLink,
     json,
-    pack::{Frame, carriage, senml},
-    record::{Record, sd},
+    pack::{
+        Frame, carriage,
+        receipt::{RECEIPT_BYTES_MAX, Receipt},
+        senml,
+    },
+    record::{Record, sd, statement},
+    roster::RosterLine,
     serial::Serial,
     tlog::{
         checkpoint::Checkpoint, note::Note, policy::Policy, proof::TlogProof, tile::TilePath,
         witness::AddCheckpoint,
     },
+    uplink::{self, Format, sparkplug},
 };
 
 pub use mutate::Mutator;
@@ -31,10 +37,16 @@ pub struct Target {
 }
 
 /// Everything that takes bytes from outside.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "record", run: record, seeds: seeds::records },
     Target { name: "disclosure", run: disclosure, seeds: seeds::disclosures },
     Target { name: "pack", run: pack, seeds: seeds::packs },
+    Target { name: "receipt", run: receipt, seeds: seeds::receipts },
+    Target { name: "possession", run: possession, seeds: seeds::possessions },
+    Target { name: "roster-line", run: roster_line, seeds: seeds::roster_lines },
+    Target { name: "uplink", run: uplink, seeds: seeds::uplinks },
+    Target { name: "sparkplug", run: sparkplug, seeds: seeds::sparkplug },
+    Target { name: "sparkplug-topic", run: sparkplug_topic, seeds: seeds::sparkplug_topics },
     Target { name: "senml-json", run: senml_json, seeds: seeds::senml_json },
     Target { name: "senml-cbor", run: senml_cbor, seeds: seeds::senml_cbor },
     Target { name: "carriage", run: carriage, seeds: seeds::carriage },
@@ -86,6 +98,55 @@ fn pack(bytes: &[u8]) {
     }
 }
 
+fn receipt(bytes: &[u8]) {
+    let Ok(receipt) = Receipt::parse(bytes) else { return };
+    assert!(bytes.len() <= RECEIPT_BYTES_MAX);
+    assert_eq!(receipt.to_bytes(), bytes);
+    let (Some(log), entry) = (seeds::signer(), seeds::entry()) else { return };
+    let is_ours = || seeds::receipts().iter().any(|ours| ours == bytes);
+    assert!(receipt.verify(&entry, &log.verifier()).is_err() || is_ours(), "somebody forged a receipt");
+}
+
+fn possession(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Some(stated) = seeds::possession() else { return };
+    let verified = statement::verify_possession(text, &stated, &seeds::key().public());
+    assert!(verified.is_err() || seeds::possessions().iter().any(|ours| ours == bytes));
+}
+
+fn roster_line(bytes: &[u8]) {
+    prints_as_it_was::<RosterLine>(bytes);
+}
+
+/// What a device sent in each format that explains itself: whatever is read of it can be signed.
+fn uplink(bytes: &[u8]) {
+    let map = seeds::map();
+    for format in [Format::SenmlJson, Format::SenmlCbor, Format::Chirpstack, Format::Sparkplug, Format::Json]
+    {
+        if let Ok(readings) = uplink::read(format, &map, bytes) {
+            assert!(readings.len() <= senml::RECORDS_MAX);
+            drop(senml::write_cbor("urn:dev:org:32473-mill:scale1:", &readings));
+        }
+    }
+}
+
+/// A payload as each message of an edge node, one after the other.
+fn sparkplug(bytes: &[u8]) {
+    let (map, mut edge) = (Arc::new(seeds::map()), sparkplug::Edge::default());
+    for topic in seeds::sparkplug_topics() {
+        let Some(topic) = String::from_utf8(topic).ok().and_then(|topic| topic.parse().ok()) else {
+            continue;
+        };
+        if let Ok(readings) = edge.take(&topic, bytes, Some(&map)).readings {
+            drop(senml::write_cbor("urn:dev:org:32473-mill:scale1:", &readings));
+        }
+    }
+}
+
+fn sparkplug_topic(bytes: &[u8]) {
+    prints_as_it_was::<sparkplug::Topic>(bytes);
+}
+
 fn senml_json(bytes: &[u8]) {
     if let Ok(readings) = senml::parse_json(bytes) {
         assert!(readings.len() <= 1_000);
@@ -132,7 +193,11 @@ fn add_checkpoint(bytes: &[u8]) {
 
 fn policy(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    drop(text.parse::<Policy>());
+    let Ok(policy) = text.parse::<Policy>() else { return };
+    // What a bundle's reader downloads says the same.
+    let printed = policy.to_string();
+    assert!(printed.parse::<Policy>().is_ok_and(|again| again.to_string() == printed));
+    assert_eq!(policy.witnesses().is_empty(), printed.lines().all(|line| !line.starts_with("witness ")));
 }
 
 fn bundle(bytes: &[u8]) {

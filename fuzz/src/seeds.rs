@@ -4,20 +4,26 @@ use serde_json::json;
 use trace::{
     bundle::{Bundle, Item, SeenProof, Signed},
     hash::{Hash, sha256},
-    keys::SecretKey,
+    keys::{Custody, SecretKey},
     merkle::leaf_hash,
     pack::{
         self,
         carriage::{self, Item as Carried},
+        receipt::Receipt,
         senml::{self, Reading},
     },
-    record::{Body, Claims, Conceal, Draft, Issued, Visibility, issue},
+    record::{
+        Body, Claims, Conceal, Draft, Issued, Visibility, issue,
+        statement::{Possession, prove_possession},
+    },
+    roster::{KeyState, RosterLine},
     tlog::{
         checkpoint::Checkpoint,
         note::{Note, SignerKey},
         proof::TlogProof,
         witness::AddCheckpoint,
     },
+    uplink::Map,
 };
 
 const ORIGIN: &str = "log.example/demo/2026";
@@ -99,11 +105,11 @@ pub fn carriage() -> Vec<Vec<u8>> {
     vec![batch]
 }
 
-fn signer() -> Option<SignerKey> {
+pub fn signer() -> Option<SignerKey> {
     Some(SignerKey { name: ORIGIN.parse().ok()?, secret: key() })
 }
 
-fn entry() -> Hash {
+pub fn entry() -> Hash {
     issued().map_or_else(|| sha256(b""), |issued| issued.entry)
 }
 
@@ -113,6 +119,84 @@ fn head() -> Checkpoint {
 
 fn signed_head() -> Option<Note> {
     Some(head().sign(&signer()?))
+}
+
+/// Of our entry as the second of two.
+pub fn receipts() -> Vec<Vec<u8>> {
+    let beside = sha256(b"beside");
+    let root = trace::merkle::root(&[beside, leaf_hash(&entry())]);
+    let head = Checkpoint { origin: ORIGIN.to_owned(), size: 2, root };
+    let receipt = signer().and_then(|log| Receipt::sign(&head, 1, vec![beside], &log).ok());
+    receipt.map(|receipt| receipt.to_bytes()).into_iter().collect()
+}
+
+pub fn possession() -> Option<Possession> {
+    Some(Possession {
+        aud: "demo".to_owned(),
+        jti: "018f2b4e-5c00-7000-8000-000000000001".parse().ok()?,
+        kid: key().kid(),
+        party: "https://id.gs1.org/417/9521234000006".to_owned(),
+        custody: Custody::Browser,
+    })
+}
+
+pub fn possessions() -> Vec<Vec<u8>> {
+    possession().map(|stated| prove_possession(&stated, &key()).into_bytes()).into_iter().collect()
+}
+
+pub fn roster_lines() -> Vec<Vec<u8>> {
+    let line = |state| RosterLine {
+        kid: key().kid(),
+        party: "https://id.gs1.org/417/9521234000006".to_owned(),
+        custody: Custody::Platform,
+        state,
+        since: 1_790_000_000,
+    };
+    [KeyState::Good, KeyState::Rotated, KeyState::Revoked]
+        .map(|state| line(state).to_string().into_bytes())
+        .to_vec()
+}
+
+/// Of the messages in [`uplinks`] and [`sparkplug`].
+pub fn map() -> Map {
+    let map = json!({
+        "readings": {"/temp": {"n": "temp", "u": "Cel", "times": "0.1"}, "/w": {"n": "w", "u": "kg", "text": true},
+            "t": {"n": "t", "u": "Cel"}},
+        "event": {"/rxInfo/0/rssi": {"n": "rssi", "u": "dBm"}}, "time": "/at",
+    });
+    serde_json::from_value(map).unwrap_or_default()
+}
+
+pub fn uplinks() -> Vec<Vec<u8>> {
+    let chirpstack = br#"{"time":"2026-11-20T08:00:00Z","object":{"temp":224},"rxInfo":[{"rssi":-36}]}"#;
+    vec![
+        br#"{"temp":224,"w":"31420 kg","at":"2026-11-20T08:00:00Z"}"#.to_vec(),
+        br#"{"temp":-1e3,"at":1790000000.5}"#.to_vec(),
+        chirpstack.to_vec(),
+        br#"{"margin":10,"batteryLevel":88.3,"time":"2026-11-20T08:00:00Z"}"#.to_vec(),
+    ]
+}
+
+/// Births and data of an edge node: the metric `t`, alias 7, as an Int32, a Double and a String.
+pub fn sparkplug() -> Vec<Vec<u8>> {
+    let metrics: [&[u8]; 4] = [
+        b"\x0a\x01t\x10\x07\x20\x03\x50\x05",
+        b"\x0a\x01t\x10\x07\x20\x0a\x69\x00\x00\x00\x00\x00\x00\xf8\x3f",
+        b"\x0a\x01t\x10\x07\x20\x0c\x7a\x02\x35\x20",
+        b"\x10\x07\x50\x06",
+    ];
+    let payload = |metric: &&[u8]| {
+        let length = u8::try_from(metric.len()).unwrap_or_default();
+        [&[0x08, 0x05, 0x12, length][..], metric, &[0x18, 0x00]].concat()
+    };
+    metrics.iter().map(payload).collect()
+}
+
+/// In the order in which an edge node says them.
+pub fn sparkplug_topics() -> Vec<Vec<u8>> {
+    ["NBIRTH/e", "NDATA/e", "DBIRTH/e/d", "DDATA/e/d", "DDEATH/e/d", "NDEATH/e"]
+        .map(|rest| format!("spBv1.0/g/{rest}").into_bytes())
+        .to_vec()
 }
 
 pub fn checkpoints() -> Vec<Vec<u8>> {

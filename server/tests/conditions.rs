@@ -85,6 +85,7 @@ async fn every_window_is_stated_whatever_becomes_of_the_others() {
         &state.store,
         &state.keys,
         &state.profiles,
+        None,
         WINDOW_S,
         Utc::now() - TimeDelta::days(3),
         Utc::now(),

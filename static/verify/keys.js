@@ -143,7 +143,7 @@ function checkRevocation({ after, before }, { since: stated, reason }, bad) {
   const since = stated < 0n ? 0n : stated;
   if (before !== null && before <= since) return;
   if (after !== null && after >= since) bad("made-after-revocation");
-  else if (reason === "compromised") bad("perhaps-stolen");
+  else if (reason === "compromised" || reason === "lost") bad("perhaps-stolen");
 }
 
 function whyNotOfAuthor(key, { claims, hasStatement, statement }) {

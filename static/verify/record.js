@@ -16,7 +16,7 @@ const LISTS = "epcList childEPCs inputEPCList outputEPCList quantityList childQu
 const RELATIONS = new Set(["corrects", "answers", "derived", "evidence"]);
 const ROLES = new Set(["record", "pack", "log", "registrar", "derivation"]);
 export const CUSTODIES = new Set(["platform", "browser", "device", "hsm"]);
-const REASONS = new Set(["compromised", "superseded", "retired"]);
+const REASONS = new Set(["compromised", "lost", "superseded", "retired"]);
 
 function require(holds, code = "record-claims") {
   if (!holds) throw new Refused(code);

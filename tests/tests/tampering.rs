@@ -148,8 +148,13 @@ impl House {
 
     async fn unpack_and_recall(&self, store: &Store, keys: &Keys) {
         let profiles = Profiles::read(&self.stack.options.root.join("profiles")).unwrap();
-        let capture =
-            Capture { store, keys, documents: "https://localhost/documents/", serial_master: &[0; 32] };
+        let capture = Capture {
+            store,
+            keys,
+            documents: "https://localhost/documents/",
+            serial_master: &[0; 32],
+            seen: None,
+        };
         for (effect, query) in [
             (
                 "unpack",

@@ -9,7 +9,7 @@ pub enum Reach {
     Spared,
     /// It was made when its key counted no more.
     Struck,
-    /// Somebody else had the key, and nothing shows that the statement is older than that.
+    /// Somebody else had the key, or may have had it, and nothing shows that the statement is older than that.
     Doubtful,
 }
 
@@ -23,25 +23,27 @@ pub fn reach(made: Interval, since: i64, reason: RevocationReason) -> Reach {
     if made.after.is_some_and(|after| after >= since) {
         return Reach::Struck;
     }
-    match reason {
-        RevocationReason::Compromised => Reach::Doubtful,
-        RevocationReason::Superseded | RevocationReason::Retired => Reach::Spared,
-    }
+    if reason.is_out_of_hands() { Reach::Doubtful } else { Reach::Spared }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use RevocationReason::{Compromised, Lost, Retired, Superseded};
 
     #[test]
-    fn a_stolen_key_strikes_all_that_is_not_shown_to_be_older_and_a_retired_one_only_what_is_newer() {
+    fn a_stolen_or_lost_key_strikes_all_that_is_not_shown_to_be_older_and_a_retired_one_only_what_is_newer() {
         let made = |after, before| Interval { after, before };
-        for reason in [RevocationReason::Compromised, RevocationReason::Retired] {
+        for reason in [Compromised, Lost, Superseded, Retired] {
             assert_eq!(reach(made(Some(80), Some(90)), 100, reason), Reach::Spared);
             assert_eq!(reach(made(Some(100), Some(110)), 100, reason), Reach::Struck);
         }
         let unclear = made(Some(90), Some(110));
-        assert_eq!(reach(unclear, 100, RevocationReason::Compromised), Reach::Doubtful);
-        assert_eq!(reach(unclear, 100, RevocationReason::Retired), Reach::Spared);
+        for reason in [Compromised, Lost] {
+            assert_eq!(reach(unclear, 100, reason), Reach::Doubtful);
+        }
+        for reason in [Superseded, Retired] {
+            assert_eq!(reach(unclear, 100, reason), Reach::Spared);
+        }
     }
 }

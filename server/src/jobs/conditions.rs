@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use trace::causes::Causes;
 
-use crate::{app::AppState, service::conditions};
+use crate::{
+    app::AppState,
+    service::{conditions, keys::KeysError, ledger::LedgerError},
+};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -22,8 +25,7 @@ pub async fn run(state: Arc<AppState>, window_s: i32) {
         // Whoever leads the log states: two servers would only lose to each other's jti.
         if state.ledger.halt().is_none() {
             let now = Utc::now();
-            let (store, keys, profiles) = (&state.store, &state.keys, &state.profiles);
-            match conditions::summarise(store, keys, profiles, window_s, since, now).await {
+            match look(&state, window_s, since, now).await {
                 Ok(_) => since = now - TimeDelta::seconds(window_s.into()) - LEAF_WAIT,
                 Err(error) => {
                     tracing::error!(error = %Causes(&error), "no conditions were stated");
@@ -32,4 +34,25 @@ pub async fn run(state: Arc<AppState>, window_s: i32) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+async fn look(
+    state: &AppState,
+    window_s: i32,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<usize, LookError> {
+    let seen = state.ledger.seen(&mut *state.store.connection().await?).await?;
+    let (store, keys, profiles) = (&state.store, &state.keys, &state.profiles);
+    Ok(conditions::summarise(store, keys, profiles, seen.as_ref(), window_s, since, now).await?)
 }

@@ -21,7 +21,7 @@ use trace::{
         build::{self, Built},
         form::{self, Values},
     },
-    record::{Ref, Rel},
+    record::{Ref, Rel, Seen},
 };
 use uuid::Uuid;
 
@@ -32,7 +32,8 @@ use super::{
     codes,
     effects::{self, Cause, Consequence, EffectError},
     keys::{DataKey, Keys, KeysError},
-    records::{Hand, NewRecord, newest_seen},
+    ledger::LedgerError,
+    records::{Hand, NewRecord},
 };
 
 /// China Standard Time: what a form's times mean that name no zone, and how the server's own records are written.
@@ -51,6 +52,8 @@ pub enum CaptureError {
     JtiUsed,
     #[error("the party's key cannot sign")]
     Keys(#[from] KeysError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -87,6 +90,8 @@ pub struct Capture<'a> {
     /// Prefix of document URIs, with a final slash.
     pub documents: &'a str,
     pub serial_master: &'a [u8; 32],
+    /// What `Ledger::seen` answers: the head that records written now name.
+    pub seen: Option<Seen>,
 }
 
 /// Who takes which step, under which idempotency key, and whether they signed it themselves.
@@ -171,7 +176,7 @@ impl Capture<'_> {
         let body = build::event_body(built.event.clone());
         let stated = NewRecord {
             seen: match own {
-                None => newest_seen(conn).await?,
+                None => self.seen.clone(),
                 Some(own) => own.record.claims().seen.clone(),
             },
             refs,

@@ -14,14 +14,14 @@ use trace::{
     merkle,
     profile::{Profile, build, derived},
     quantity::Decimal,
-    record::{Ref, Rel},
+    record::{Ref, Rel, Seen},
 };
 use uuid::Uuid;
 
 use super::{
     keys::{Keys, KeysError, statements::operator},
     profiles::Profiles,
-    records::{Kind, NewRecord, newest_seen},
+    records::{Kind, NewRecord},
 };
 
 /// Windows looked at together.
@@ -33,11 +33,12 @@ const NAMED_PACKS_MAX: usize = 8;
 const PLACES: usize = 3;
 
 /// Summarises every closed window of packs committed since `since` that is not summarised yet; how many were. `window_s` is in
-/// seconds.
+/// seconds, `seen` the head that the statements name.
 pub async fn summarise(
     store: &Store,
     keys: &Keys,
     profiles: &Profiles,
+    seen: Option<&Seen>,
     window_s: i32,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -51,7 +52,7 @@ pub async fn summarise(
         last = Some(newest);
         for measured in due {
             let window = Window::of(&measured, window_s);
-            match commit(store, keys, profiles, &window, now).await {
+            match commit(store, keys, profiles, seen, &window, now).await {
                 Ok(stated) => made += usize::from(stated),
                 // The others do not wait for it: it is tried again at the next look.
                 Err(error) => {
@@ -67,11 +68,12 @@ async fn commit(
     store: &Store,
     keys: &Keys,
     profiles: &Profiles,
+    seen: Option<&Seen>,
     window: &Window,
     now: DateTime<Utc>,
 ) -> Result<bool, KeysError> {
     let mut transaction = store.begin().await?;
-    let stated = state(&mut transaction, keys, profiles, window, now).await?;
+    let stated = state(&mut transaction, keys, profiles, seen, window, now).await?;
     if stated {
         transaction.commit().await?;
     }
@@ -110,6 +112,7 @@ async fn state(
     conn: &mut Connection,
     keys: &Keys,
     profiles: &Profiles,
+    seen: Option<&Seen>,
     window: &Window,
     now: DateTime<Utc>,
 ) -> Result<bool, KeysError> {
@@ -139,7 +142,7 @@ async fn state(
     let operator = operator(conn).await?;
     let stated = NewRecord {
         kind: Kind::Derived,
-        seen: newest_seen(conn).await?,
+        seen: seen.cloned(),
         refs: named(&packs)?,
         step: Some("conditions".to_owned()),
         grade: if devices.iter().all(|device| device.signing == "device") { "device" } else { "documented" },

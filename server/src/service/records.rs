@@ -210,19 +210,6 @@ pub fn keyed_event_hash(keys: &Keys, hash: Hash) -> Hash {
     keys.lookup("event-hash", hash.as_bytes())
 }
 
-/// The newest cosigned head, of the log before while the open one has none: proof that a record is not older.
-pub async fn newest_seen(conn: &mut Connection) -> Result<Option<Seen>, StoreError> {
-    for log in store::ledger::logs(conn).await?.into_iter().rev() {
-        let newest = store::ledger::newest_cosigned(conn, log.id, 1).await?.into_iter().next();
-        if let Some(head) = newest {
-            let (size, root) = (u64::try_from(head.size).ok(), Hash::from_slice(&head.root));
-            let (origin, root) = (log.origin, root.ok_or(StoreError::Corrupt("a root"))?);
-            return Ok(size.map(|size| Seen { origin, size, root }));
-        }
-    }
-    Ok(None)
-}
-
 /// Salts come from the system; where it gives none, nothing is signed.
 fn sign(draft: Draft, conceal: &[Conceal], decoys: usize, key: &SecretKey) -> Result<Issued, KeysError> {
     let mut failed = None;

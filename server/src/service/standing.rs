@@ -73,7 +73,7 @@ impl Why {
     const fn standing(self) -> Standing {
         match self {
             Self::Replaced => Standing::Replaced,
-            Self::Revoked { reason: RevocationReason::Compromised, .. } => Standing::Lost,
+            Self::Revoked { reason, .. } if reason.is_out_of_hands() => Standing::Lost,
             Self::Revoked { .. } => Standing::Revoked,
         }
     }

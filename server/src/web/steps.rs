@@ -85,7 +85,7 @@ pub async fn take(
         evidence: &evidence,
         own,
     };
-    capture(state).take(request, &submitted).await
+    capture(state).await?.take(request, &submitted).await
 }
 
 /// What a member's own browser needs to sign the step that [`take`] would take.
@@ -107,7 +107,7 @@ pub async fn grounds(
         evidence: &evidence,
         own: None,
     };
-    capture(state).grounds(request, &submitted).await
+    capture(state).await?.grounds(request, &submitted).await
 }
 
 fn named<'a>(
@@ -118,13 +118,15 @@ fn named<'a>(
     Ok((profile, profile.step(step).ok_or(CaptureError::NoSuchStep)?))
 }
 
-fn capture(state: &AppState) -> Capture<'_> {
-    Capture {
+async fn capture(state: &AppState) -> Result<Capture<'_>, CaptureError> {
+    let seen = state.ledger.seen(&mut *state.store.connection().await?).await?;
+    Ok(Capture {
         store: &state.store,
         keys: &state.keys,
         documents: &state.documents,
         serial_master: &state.serial_master,
-    }
+        seen,
+    })
 }
 
 /// Says of a value that an instrument sent it exactly where one did, and in which packs; what a client claims of itself is

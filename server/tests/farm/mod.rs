@@ -110,6 +110,7 @@ impl Farm {
             keys: &self.state.keys,
             documents: &self.state.documents,
             serial_master: &self.state.serial_master,
+            seen: None,
         };
         let step = profile.step("harvest").unwrap();
         let jti = Uuid::now_v7();

@@ -291,9 +291,9 @@ fn check_revocation(made: Interval, since: i64, reason: RevocationReason) -> Res
     match reach(made, since, reason) {
         Reach::Spared => Ok(()),
         Reach::Struck => Err(Doubt::Bad("it was made after the moment since when its key is revoked")),
-        Reach::Doubtful => {
-            Err(Doubt::Bad("it is not shown to be older than the moment since when its key is compromised"))
-        }
+        Reach::Doubtful => Err(Doubt::Bad(
+            "it is not shown to be older than the moment since when its key is out of its owner's hands",
+        )),
     }
 }
 

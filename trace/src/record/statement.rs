@@ -90,9 +90,22 @@ pub struct Revocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevocationReason {
+    /// Somebody else has it.
     Compromised,
+    /// It is gone, or what held it, and nobody knows who has it now.
+    Lost,
     Superseded,
     Retired,
+}
+
+impl RevocationReason {
+    /// Whether others than its owner may have signed with it.
+    pub const fn is_out_of_hands(self) -> bool {
+        match self {
+            Self::Compromised | Self::Lost => true,
+            Self::Superseded | Self::Retired => false,
+        }
+    }
 }
 
 /// RFC 6962 root over the sorted lines of all keys.

@@ -23,7 +23,7 @@ use super::{Capture, CaptureError, local_offset};
 use crate::service::{
     effects::{Arrival, Cause},
     keys::statements::operator,
-    records::{Kind, NewRecord, newest_seen},
+    records::{Kind, NewRecord},
 };
 
 /// The epoch that an arrival opens.
@@ -72,7 +72,7 @@ impl Capture<'_> {
         let key = self.keys.derivation();
         let derived = NewRecord {
             kind: Kind::Derived,
-            seen: newest_seen(conn).await?,
+            seen: self.seen.clone(),
             refs: vec![Ref { rel: Rel::Derived, leaf }],
             step: Some("epoch".to_owned()),
             place_id: Some(epoch.bin.id),

@@ -14,7 +14,7 @@ use trace::{
 };
 
 use super::{Capture, CaptureError, Request, refs};
-use crate::service::{keys::KeysError, records::newest_seen};
+use crate::service::keys::KeysError;
 
 /// What the refusals of a signature point at: the button that makes it.
 const FIELD: &str = "signed";
@@ -86,7 +86,7 @@ impl Capture<'_> {
             refs: refs(request, &built.effect, &facts),
             devices: step.fields.iter().filter_map(device).collect(),
             aud: self.keys.ledger().to_owned(),
-            seen: newest_seen(&mut transaction).await?,
+            seen: self.seen.clone(),
             act: request.act(),
             context: facts.context,
         })

@@ -78,14 +78,14 @@ impl OwnKeys<'_> {
         Ok(key::of_account(&mut conn, self.member.account_id, LISTED_MAX).await?)
     }
 
-    /// The telephone is lost or somebody else's now: from this moment its key signs nothing.
+    /// The telephone is lost, and whoever has it now is not its owner: from this moment its key signs nothing.
     pub async fn lose(&self, kid: Kid) -> Result<(), OwnKeyError> {
         let mut transaction = self.store.begin().await?;
         let known = key::by_kid(&mut transaction, kid.as_bytes()).await?;
         if known.is_none_or(|key| key.account_id != Some(self.member.account_id)) {
             return Err(OwnKeyError::NotYours);
         }
-        self.keys.revoke(&mut transaction, kid, Utc::now(), RevocationReason::Compromised).await?;
+        self.keys.revoke(&mut transaction, kid, Utc::now(), RevocationReason::Lost).await?;
         transaction.commit().await?;
         Ok(())
     }

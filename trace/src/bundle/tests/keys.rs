@@ -151,7 +151,7 @@ fn a_roster_that_says_good_does_not_outweigh_a_replacement_before_the_statement(
 
 #[test]
 fn a_revoked_key_signed_only_what_is_shown_to_be_older() {
-    use RevocationReason::{Compromised, Retired};
+    use RevocationReason::{Compromised, Lost, Retired};
     // Enrolment, harvest, revocation, roster: the harvest is covered by a head of size 2, cosigned two minutes ago.
     let revoked = |since: Option<u64>, reason| {
         let mut ledger = Ledger::new();
@@ -169,6 +169,8 @@ fn a_revoked_key_signed_only_what_is_shown_to_be_older() {
     assert_eq!(revoked(None, Retired), Verdict::Invalid, "nothing shows when");
     assert_eq!(revoked(Some(covered), Compromised), Verdict::Valid, "older than the theft");
     assert_eq!(revoked(Some(covered - 1), Compromised), Verdict::Invalid, "perhaps the thief's");
+    assert_eq!(revoked(Some(covered), Lost), Verdict::Valid, "older than the loss");
+    assert_eq!(revoked(Some(covered - 1), Lost), Verdict::Invalid, "perhaps the finder's");
     assert_eq!(revoked(Some(covered - 1), Retired), Verdict::Valid, "stated before the key was retired");
 
     let mut ledger = Ledger::new();
@@ -276,7 +278,7 @@ fn a_later_revocation_that_reaches_back_outweighs_a_good_roster() {
     ledger.revoke(0, 1, RevocationReason::Compromised);
     assert!(
         bad(&ledger.check(), Layer::Roster)
-            .contains("older than the moment since when its key is compromised")
+            .contains("older than the moment since when its key is out of its owner's hands")
     );
     let mut ledger = Ledger::small();
     ledger.revoke(0, super::ledger::NOW, RevocationReason::Compromised);
