@@ -304,6 +304,8 @@ impl Stack {
         let file = |name: &str| self.file(name).display().to_string();
         let mut environment = vec![
             ("DATABASE_URL", self.database_url("app")),
+            ("SUYUAN_AUDITOR_DATABASE_URL", self.database_url("auditor")),
+            ("SUYUAN_INTEGRITY_INTERVAL_S", "60".to_owned()),
             // A phone of the room gets the scan page and the bundle in clear; signing in needs --lan.
             ("SUYUAN_LISTEN", format!("0.0.0.0:{}", self.options.http_port)),
             ("SUYUAN_PUBLIC_BASE_URL", self.public_url()),

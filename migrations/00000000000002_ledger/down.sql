@@ -1,3 +1,4 @@
+drop table integrity_check;
 drop table anchor;
 drop table cosignature;
 drop table head;

@@ -100,3 +100,15 @@ create table anchor (
 create unique index on anchor (chain_id, contract, log_id, size) where state <> 'failed';
 create index anchor_open on anchor (chain_id, contract) where state in ('pending', 'anchored');
 create index anchor_standing on anchor (log_id, size) where state in ('anchored', 'final');
+
+-- What the server's own sampled checks of the ledger found, so that several servers show the same. Its own word: no evidence.
+create table integrity_check (
+    id bigint generated always as identity primary key,
+    at timestamptz not null,
+    entries bigint not null,           -- looked at
+    logged bigint not null,            -- of so many
+    misfits bigint not null,           -- counted to a hundred
+    first_at text,
+    first_what text,
+    check ((misfits = 0) = (first_at is null) and (first_at is null) = (first_what is null))
+);

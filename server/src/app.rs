@@ -17,6 +17,7 @@ use crate::{
     service::{
         account::{AccountError, Accounts, NewAccount},
         chains::{self, ChainsError, Configured},
+        fsck::{Ask, StepNames},
         keys::{KeyFiles, Keys, KeysError, read_secret, read_seed, root},
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
@@ -127,6 +128,20 @@ impl AppState {
         }
         reasons
     }
+
+    /// The sampled check of the ledger, where the configuration says how to read it as nobody who could change it.
+    pub fn watch(&self) -> Option<jobs::fsck::Watch> {
+        let database_url = self.config.database.auditor_database_url.clone()?;
+        let mut trust = self.ledger.policy().clone();
+        trust.registrars = vec![self.keys.registrar().kid()];
+        let steps = StepNames::of(self.profiles.iter().map(AsRef::as_ref));
+        let cadence = self.config.cadence;
+        Some(jobs::fsck::Watch {
+            ask: Arc::new(Ask { database_url, trust, steps, ..Ask::default() }),
+            sample: usize::try_from(cadence.integrity_sample).unwrap_or(usize::MAX),
+            interval: std::time::Duration::from_secs(cadence.integrity_interval_s.max(1)),
+        })
+    }
 }
 
 fn needed<'a>(name: &'static str, path: Option<&'a PathBuf>) -> Result<&'a Path, StartError> {
@@ -227,6 +242,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let anchors = jobs::anchor::run(ledger(), Arc::clone(&chains), seconds(cadence.anchor_interval_s));
     let readings = jobs::readings::run(state.store.clone(), cadence.readings_kept_days);
     let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
+    let integrity = jobs::fsck::run(state.store.clone(), state.watch());
     let sequencer = jobs::sequencer::run(
         ledger(),
         Arc::clone(&state.keys),
@@ -235,7 +251,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     );
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings) } => StartError::JobsEnded,
+        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings, integrity) } => StartError::JobsEnded,
     }
 }
 

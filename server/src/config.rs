@@ -67,6 +67,9 @@ pub struct DatabaseConfig {
     /// Most connections held at once
     #[arg(long, env = "SUYUAN_DATABASE_CONNECTIONS", default_value_t = 24)]
     pub database_connections: usize,
+    /// Postgres, as the read-only role `auditor`: the server checks samples of its own ledger over it, or not at all
+    #[arg(long, env = "SUYUAN_AUDITOR_DATABASE_URL", hide_env_values = true)]
+    pub auditor_database_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -140,6 +143,12 @@ pub struct CadenceConfig {
     /// How often the head is anchored
     #[arg(long, env = "SUYUAN_ANCHOR_INTERVAL_S", default_value_t = 600)]
     pub anchor_interval_s: u64,
+    /// How often a sample of the ledger is checked against the signed bytes
+    #[arg(long, env = "SUYUAN_INTEGRITY_INTERVAL_S", default_value_t = 3600)]
+    pub integrity_interval_s: u64,
+    /// Entries of a sample, drawn over all logs; the newest come on top
+    #[arg(long, env = "SUYUAN_INTEGRITY_SAMPLE", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub integrity_sample: u32,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -185,6 +194,10 @@ impl Config {
             ("SUYUAN_TLS_KEY_FILE", file(self.http.tls_key_file.as_ref())),
             ("DATABASE_URL", masked_url(&self.database.database_url)),
             ("SUYUAN_DATABASE_CONNECTIONS", self.database.database_connections.to_string()),
+            (
+                "SUYUAN_AUDITOR_DATABASE_URL",
+                self.database.auditor_database_url.as_deref().map(masked_url).unwrap_or_default(),
+            ),
             ("SUYUAN_LEDGER", self.ledger.ledger.clone()),
             ("SUYUAN_LOG_HOST", self.ledger.log_host.clone()),
             ("SUYUAN_HEAD", self.ledger.head.clone().unwrap_or_default()),
@@ -202,6 +215,8 @@ impl Config {
             ("SUYUAN_CONDITIONS_WINDOW_S", self.cadence.conditions_window_s.to_string()),
             ("SUYUAN_READINGS_KEPT_DAYS", self.cadence.readings_kept_days.to_string()),
             ("SUYUAN_ANCHOR_INTERVAL_S", self.cadence.anchor_interval_s.to_string()),
+            ("SUYUAN_INTEGRITY_INTERVAL_S", self.cadence.integrity_interval_s.to_string()),
+            ("SUYUAN_INTEGRITY_SAMPLE", self.cadence.integrity_sample.to_string()),
             ("SUYUAN_PROFILES", self.files.profiles.display().to_string()),
             ("SUYUAN_LOCALES", self.files.locales.display().to_string()),
             ("SUYUAN_PEN", self.identifiers.pen.to_string()),

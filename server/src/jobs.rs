@@ -3,6 +3,7 @@
 
 pub mod anchor;
 pub mod conditions;
+pub mod fsck;
 pub mod readings;
 pub mod roster;
 pub mod sequencer;

@@ -12,6 +12,7 @@ mod log;
 mod pack;
 mod record;
 mod resume;
+mod sample;
 mod tree;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use trace::{hash::Hash, tlog::policy::Policy};
 
 pub use record::StepNames;
 pub use resume::ResumeError;
+pub use sample::{Sampled, sample};
 
 use entries::Reading;
 use history::History;
@@ -109,6 +111,8 @@ pub enum FsckError {
     Read(#[from] FsckReadError),
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    #[error("the system gives no randomness")]
+    Random(#[from] getrandom::Error),
 }
 
 /// As many threads as there are cores.

@@ -8,7 +8,11 @@ use serde_json::json;
 
 use trace::causes::Causes;
 
-use crate::{metrics, service::ledger::LedgerError, web::AppState};
+use crate::{
+    metrics,
+    service::ledger::LedgerError,
+    web::{AppState, integrity},
+};
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -60,6 +64,7 @@ async fn log_gauges(state: &AppState) -> Result<String, LedgerError> {
     gauges.push_str(&metrics::gauge("suyuan_anchor_behind_entries", chains));
     let spent = outside.gas.iter().map(|(chain, gas)| (format!("chain=\"{chain}\""), *gas));
     gauges.push_str(&metrics::gauge("suyuan_anchor_gas", spent));
+    gauges.push_str(&integrity::gauges(store::integrity::newest(&mut conn).await?.as_ref()));
     Ok(gauges)
 }
 

@@ -16,6 +16,7 @@ pub mod exceptions;
 pub mod grid;
 pub mod guard;
 pub mod health;
+pub mod integrity;
 pub mod keys;
 pub mod label;
 pub mod locale;
@@ -66,6 +67,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(health::routes);
     // Before the log, whose `/proof/{jti}` takes any ending.
     routes.configure(certificate::routes);
+    routes.configure(integrity::routes);
     routes.configure(log::routes);
     routes.configure(account::routes);
     routes.configure(keys::routes);

@@ -72,23 +72,54 @@ impl Snapshot {
 
     /// What hangs on the records of the entries `from <= index < to`.
     pub fn attached(&mut self, log_id: i16, (from, to): (i64, i64)) -> Result<Attached, FsckReadError> {
-        let [refs, disclosures, lots] = if let Some(statements) = &self.attached {
+        let statements = if let Some(statements) = &self.attached {
             statements.clone()
         } else {
+            let [refs, disclosures, lots] = rows::ATTACHED;
             let mut prepare = |sql| self.client.prepare(sql);
-            let made = [prepare(rows::REFS)?, prepare(rows::DISCLOSURES)?, prepare(rows::LOT_PARTS)?];
-            self.attached.insert(made).clone()
+            self.attached.insert([prepare(refs)?, prepare(disclosures)?, prepare(lots)?]).clone()
         };
-        Ok(Attached {
-            refs: self.client.query(&refs, &[&log_id, &from, &to])?.iter().map(RefRow::of).collect(),
-            disclosures: self
-                .client
-                .query(&disclosures, &[&log_id, &from, &to])?
-                .iter()
-                .map(DisclosureRow::of)
-                .collect(),
-            lots: self.client.query(&lots, &[&log_id, &from, &to])?.iter().map(LotPartRow::of).collect(),
-        })
+        let [refs, disclosures, lots] = statements.map(|one| self.client.query(&one, &[&log_id, &from, &to]));
+        Ok(Attached::of(&refs?, &disclosures?, &lots?))
+    }
+
+    /// Calls `each` for those of `indices` that are there, ascending, with what stands behind them.
+    pub fn listed(
+        &mut self,
+        log_id: i16,
+        indices: &[i64],
+        mut each: impl FnMut(&EntryRow<'_>),
+    ) -> Result<(), FsckReadError> {
+        let parameters: &[&(dyn postgres::types::ToSql + Sync)] = &[&log_id, &indices];
+        let mut rows = self.client.query_raw(rows::LISTED_ENTRIES, rows::parameters(parameters))?;
+        while let Some(row) = rows.next()? {
+            each(&EntryRow::of(&row));
+        }
+        Ok(())
+    }
+
+    /// What hangs on the records of `indices`.
+    pub fn attached_to(&mut self, log_id: i16, indices: &[i64]) -> Result<Attached, FsckReadError> {
+        let [refs, disclosures, lots] =
+            rows::LISTED_ATTACHED.map(|sql| self.client.query(sql, &[&log_id, &indices]));
+        Ok(Attached::of(&refs?, &disclosures?, &lots?))
+    }
+
+    /// Those of the full tiles of one level that are there, ascending.
+    pub fn listed_tiles(
+        &mut self,
+        log_id: i16,
+        level: i16,
+        indices: &[i64],
+    ) -> Result<Vec<(i64, Vec<u8>)>, FsckReadError> {
+        let rows = self.client.query(rows::LISTED_TILES, &[&log_id, &level, &indices])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The entries `from <= index < to`, without what stands behind them.
+    pub fn hashes(&mut self, log_id: i16, (from, to): (i64, i64)) -> Result<Vec<Vec<u8>>, FsckReadError> {
+        let rows = self.client.query(rows::HASHES, &[&log_id, &from, &to])?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Each party's first place: Digital Link of the party → of the place.

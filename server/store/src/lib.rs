@@ -14,6 +14,7 @@ pub mod dead_letter;
 pub mod device;
 pub mod fsck;
 pub mod grid;
+pub mod integrity;
 pub mod key;
 pub mod ledger;
 pub mod lot;

@@ -250,6 +250,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    integrity_check (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        entries -> BigInt,
+        logged -> BigInt,
+        misfits -> BigInt,
+        first_at -> Nullable<Text>,
+        first_what -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     key (kid) {
         kid -> Binary,
         party_id -> BigInt,
@@ -583,6 +595,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     grid,
     head,
     holding,
+    integrity_check,
     key,
     log,
     lot,

@@ -24,6 +24,7 @@ pub const NO_TABLES: &[(&str, &str)] = &[
     ("dead_letter", "what was refused"),
     ("strict_check", "a queue: a pack that leaves it without a leaf is named"),
     ("pending", "a queue: a record that leaves it without a leaf is named"),
+    ("integrity_check", "what the server found when it checked a sample: its own word, nothing hangs on it"),
     ("code_void", "no record voids a code yet"),
 ];
 

@@ -52,7 +52,7 @@ impl LogCheck<'_> {
     }
 
     /// The log's own row. Its key is one that the reader names, or that an earlier log names as its successor's.
-    fn verifier(&mut self) -> Option<VerifierKey> {
+    pub(super) fn verifier(&mut self) -> Option<VerifierKey> {
         let log = self.log;
         let vkey = log.vkey.parse::<VerifierKey>().ok();
         let named = vkey.as_ref().is_some_and(|vkey| vkey.name.as_str() == log.origin);
@@ -126,7 +126,7 @@ impl LogCheck<'_> {
         Ok(rows.into_iter().map(with).collect())
     }
 
-    fn checkpoints(
+    pub(super) fn checkpoints(
         &mut self,
         sizes: (i64, i64),
         rebuilt: &Rebuilt,
@@ -201,7 +201,7 @@ impl LogCheck<'_> {
     }
 
     /// The head is the newest checkpoint, and the tree ends where it does.
-    fn head(&mut self, rebuilt: &Rebuilt) -> Result<(), FsckReadError> {
+    pub(super) fn head(&mut self, rebuilt: &Rebuilt) -> Result<(), FsckReadError> {
         let log = self.log;
         let newest = self.snapshot.newest_checkpoint(log.id)?;
         match (&log.head, newest) {

@@ -20,6 +20,16 @@ pub(super) struct FullTile {
 }
 
 impl Rebuilt {
+    /// From rows that were read elsewhere.
+    pub(super) const fn of(size: u64, rows: Vec<(u64, Vec<Hash>)>) -> Self {
+        Self { size, rows }
+    }
+
+    /// How many tiles of a level are full.
+    pub(super) fn full(&self, level: u8) -> u64 {
+        self.rows.get(usize::from(level)).map_or(0, |(full, _)| *full)
+    }
+
     pub(super) const fn size(&self) -> u64 {
         self.size
     }

@@ -32,10 +32,56 @@ macro_rules! behind_an_entry {
     };
 }
 
-pub(super) const ENTRIES: &str = concat!(
-    behind_an_entry!("entry e"),
-    " where e.log_id = $1 and e.index >= $2 and e.index < $3 order by e.index"
-);
+/// The entries of a range.
+macro_rules! ranged {
+    ($select:expr) => {
+        concat!($select, " where e.log_id = $1 and e.index >= $2 and e.index < $3 order by e.index")
+    };
+}
+
+/// The entries of a list.
+macro_rules! listed {
+    ($select:expr) => {
+        concat!($select, " where e.log_id = $1 and e.index = any($2) order by e.index")
+    };
+}
+
+macro_rules! refs {
+    () => {
+        "select e.index, f.rel, f.target from entry e join record_ref f on f.entry = e.hash"
+    };
+}
+
+macro_rules! disclosures {
+    () => {
+        "select e.index, d.position, d.digest, \
+         (d.visibility = 'personal') = (d.person_id is not null) and d.visibility in ('private', 'personal') \
+         from entry e join disclosure d on d.entry = e.hash"
+    };
+}
+
+macro_rules! lot_parts {
+    () => {
+        "select e.index, o.part, coalesce(l.uri, ''), o.quantity, coalesce(l.unit, ''), \
+         l.recalled_by is not distinct from e.hash \
+         from entry e join record_lot o on o.entry = e.hash left join lot l on l.id = o.lot_id"
+    };
+}
+
+pub(super) const ENTRIES: &str = ranged!(behind_an_entry!("entry e"));
+/// Refs, disclosures, lots.
+pub(super) const ATTACHED: [&str; 3] =
+    [ranged!(refs!()), concat!(ranged!(disclosures!()), ", d.position"), ranged!(lot_parts!())];
+
+pub(super) const LISTED_ENTRIES: &str = listed!(behind_an_entry!("entry e"));
+pub(super) const LISTED_ATTACHED: [&str; 3] =
+    [listed!(refs!()), concat!(listed!(disclosures!()), ", d.position"), listed!(lot_parts!())];
+
+pub(super) const LISTED_TILES: &str =
+    "select index, data from tile where log_id = $1 and level = $2 and index = any($3) order by index";
+
+pub(super) const HASHES: &str =
+    "select hash from entry where log_id = $1 and index >= $2 and index < $3 order by index";
 
 /// With the number of rows before it instead of an index.
 pub(super) const WAITING: &str = concat!(
@@ -46,19 +92,6 @@ pub(super) const WAITING: &str = concat!(
     ),
     " order by r.jti"
 );
-
-pub(super) const DISCLOSURES: &str = "select e.index, d.position, d.digest, \
-     (d.visibility = 'personal') = (d.person_id is not null) and d.visibility in ('private', 'personal') \
-     from entry e join disclosure d on d.entry = e.hash \
-     where e.log_id = $1 and e.index >= $2 and e.index < $3 order by e.index, d.position";
-
-pub(super) const REFS: &str = "select e.index, f.rel, f.target from entry e join record_ref f on f.entry = e.hash \
-     where e.log_id = $1 and e.index >= $2 and e.index < $3 order by e.index";
-
-pub(super) const LOT_PARTS: &str = "select e.index, o.part, coalesce(l.uri, ''), o.quantity, coalesce(l.unit, ''), \
-     l.recalled_by is not distinct from e.hash \
-     from entry e join record_lot o on o.entry = e.hash left join lot l on l.id = o.lot_id \
-     where e.log_id = $1 and e.index >= $2 and e.index < $3 order by e.index";
 
 /// The first place of each party: where its records stand that name none.
 pub(super) const FIRST_PLACES: &str = "select distinct on (p.party_id) y.iss, p.uri from place p \
@@ -272,6 +305,16 @@ impl LogRow {
             is_sealed_at: sealed_at.is_some(),
             head: size.map(|size| HeadRow { size, root: row.get(7), signed_at: row.get(8) }),
             entries: row.get(9),
+        }
+    }
+}
+
+impl Attached {
+    pub(super) fn of(refs: &[Row], disclosures: &[Row], lots: &[Row]) -> Self {
+        Self {
+            refs: refs.iter().map(RefRow::of).collect(),
+            disclosures: disclosures.iter().map(DisclosureRow::of).collect(),
+            lots: lots.iter().map(LotPartRow::of).collect(),
         }
     }
 }

@@ -1,0 +1,16 @@
+integrity-title = 账本对得上吗？
+integrity-means = 本服务器定时以只读身份抽查账本：随机抽取若干条，再加上最新的一批。每一条都必须是签名原文的哈希，由当时有效的密钥签署；表里保存的每一项都要与原文一致；并且能一路算到日志已签名的头。
+integrity-fits = 抽查的内容全部对得上
+integrity-misfits = { $count } 处对不上
+integrity-when = 最近一次抽查
+integrity-entries = 条目
+integrity-of = { $logged } 条中的 { $entries } 条
+integrity-first = 第一处对不上的地方
+integrity-none-yet = 还没有抽查过。
+integrity-not-here = 本服务器没有自行抽查：运营方没有为它配置只读权限。
+integrity-stopped = 本服务器已不再自行抽查；以上是最后一次的结果。
+integrity-own-title = 自己来核对
+integrity-own-word = 这只是运营方对自己数据库的说法。不必相信，请自己核对。
+integrity-anybody = 任何人：把日志复制到本地，持续核对它只增不改，并与见证人和区块链比对。
+integrity-authority = 有只读权限的监管部门：从签名原文重新推算整个账本和各方的数量。
+integrity-trust = 本服务器给出的信任文件；请把其中的密钥与监管部门公布的比对。
