@@ -101,6 +101,9 @@ pub struct SubscribeConfig {
     /// Stable client identifier: the broker keeps messages for it while the gateway is away.
     #[arg(long, env = "SUYUAN_MQTT_CLIENT_ID", default_value = "suyuan-gateway")]
     pub mqtt_client_id: String,
+    /// Seconds without a word from the broker after which the gateway asks, and after as many again connects anew.
+    #[arg(long, env = "SUYUAN_MQTT_KEEP_ALIVE_S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
+    pub mqtt_keep_alive_s: u64,
     /// User name at the broker.
     #[arg(long, env = "SUYUAN_MQTT_USER", requires = "mqtt_password_file")]
     pub mqtt_user: Option<String>,

@@ -148,6 +148,7 @@ async fn take_messages(config: &Config, intake: Intake, stop: watch::Receiver<bo
                 port,
                 client_id: config.subscribe.mqtt_client_id.clone(),
                 credentials: config.subscribe.mqtt_user.clone().zip(password),
+                keep_alive: Duration::from_secs(config.subscribe.mqtt_keep_alive_s),
                 drain,
             };
             Ok(subscribe.run(intake, stop).await?)

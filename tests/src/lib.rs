@@ -9,6 +9,9 @@
 
 pub mod audit;
 pub mod browser;
+pub mod cable;
 pub mod gs1_schema;
 pub mod log_house;
+pub mod sender;
+pub mod site;
 pub mod targets;

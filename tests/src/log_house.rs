@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use demo::{postgres::Cluster, process::Running, stack::programs_beside_us};
+use demo::{
+    postgres::Cluster,
+    process::Running,
+    stack::{programs_beside_us, write_private},
+};
 use postgres::{Client, NoTls};
 use trace::{
     hash::{Hash, sha256},
@@ -44,6 +48,10 @@ struct Home(PathBuf);
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the logs are left in {}", self.0.display());
+            return;
+        }
         std::fs::remove_dir_all(&self.0).unwrap_or_default();
     }
 }
@@ -94,11 +102,10 @@ impl LogHouse {
         self.suyuan(&["keys", "vkey", &self.file("log")]).parse().unwrap()
     }
 
-    /// `suyuan serve` on `port`; Postgres knows its connections by `name`.
-    pub fn serve(&self, name: &str, port: u16, more: &[(&str, String)]) -> Running {
+    /// What `suyuan` is told on `port`; Postgres knows its connections by `name`.
+    pub fn environment(&self, name: &str, port: u16) -> Vec<(&'static str, String)> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut command = Command::new(self.programs.join("suyuan"));
-        command.arg("serve").envs([
+        vec![
             ("DATABASE_URL", format!("{}?application_name={name}", self.url("app"))),
             ("SUYUAN_LISTEN", format!("127.0.0.1:{port}")),
             ("SUYUAN_LEDGER", LEDGER.to_owned()),
@@ -112,7 +119,13 @@ impl LogHouse {
             ("SUYUAN_WITNESS_INTERVAL_S", "1".to_owned()),
             ("SUYUAN_PROFILES", root.join("profiles").display().to_string()),
             ("SUYUAN_LOCALES", root.join("locales").display().to_string()),
-        ]);
+        ]
+    }
+
+    /// `suyuan serve`.
+    pub fn serve(&self, name: &str, port: u16, more: &[(&str, String)]) -> Running {
+        let mut command = Command::new(self.programs.join("suyuan"));
+        command.arg("serve").envs(self.environment(name, port));
         command.envs(more.iter().map(|(name, value)| (*name, value)));
         Running::start(name, &mut command, &self.home.0.join(format!("{name}.log"))).unwrap()
     }
@@ -130,6 +143,24 @@ impl LogHouse {
             where l.locktype = 'advisory' and l.classid = 1398102357 and l.granted and a.datname = 'suyuan'";
         let row = client.query_opt(query, &[]).ok()??;
         Some((row.get(0), row.get(1)))
+    }
+
+    /// The socket that Postgres listens on.
+    pub fn socket(&self) -> PathBuf {
+        let url = self.url("app");
+        let host = url.split(['@', '/']).nth(3).unwrap();
+        PathBuf::from(host.replace("%2F", "/")).join(".s.PGSQL.5432")
+    }
+
+    /// The first party and its account, `operator`.
+    pub fn found_operator(&self, port: u16, pgln: &str, password: &str) {
+        let file = self.file("operator.password");
+        write_private(Path::new(&file), password).unwrap();
+        let mut command = Command::new(self.programs.join("suyuan"));
+        command.args(["operator", "init", "--name", "operator", "--pgln", pgln, "--login", "operator"]);
+        command.args(["--password-file", &file]).envs(self.environment("operator", port));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", said(&done));
     }
 
     pub fn execute(&self, statement: &str) {

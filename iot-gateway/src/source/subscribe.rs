@@ -37,10 +37,13 @@ use crate::{
 const UNACKED_MAX: u16 = 500;
 /// Advertised as Maximum Packet Size: a payload over 64 KiB still arrives, to be recorded as a dead letter.
 const PACKET_BYTES_MAX: u32 = 1024 * 1024;
+/// Acknowledgements that wait to be written. mosquitto 2.0 sends all that it has queued when a session is taken up, and the
+/// event loop reads many messages for each acknowledgement that it writes: never fewer than the broker may queue
+/// (`max_queued_messages` of `deploy/mosquitto.conf`), and allocated as they come.
+const ACKS_MAX: usize = 262_144;
 const RECEIPTS_MAX: usize = 1_024;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// The subscribing side.
 #[derive(Debug, Clone)]
@@ -50,6 +53,7 @@ pub struct Subscribe {
     /// Stable: the broker keeps what arrives while we are away under this name.
     pub client_id: String,
     pub credentials: Option<(String, String)>,
+    pub keep_alive: Duration,
     pub drain: Duration,
 }
 
@@ -61,6 +65,8 @@ enum Ended {
     Subscription(SubscribeReasonCode),
     #[error("the request queue to the broker")]
     Request(#[from] rumqttc::v5::ClientError),
+    #[error("acknowledging has ended")]
+    Acknowledging,
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -107,7 +113,7 @@ impl Subscribe {
     fn options(&self, suffix: &str) -> MqttOptions {
         let mut options =
             MqttOptions::new(format!("{}{suffix}", self.client_id), self.host.as_str(), self.port);
-        options.set_keep_alive(KEEP_ALIVE).set_connection_timeout(5);
+        options.set_keep_alive(self.keep_alive).set_connection_timeout(5);
         // Sets are one by one: each creates the properties that it needs.
         options.set_max_packet_size(Some(PACKET_BYTES_MAX));
         if let Some((user, password)) = &self.credentials {
@@ -130,7 +136,7 @@ impl Subscribe {
             .set_clean_start(false)
             .set_session_expiry_interval(Some(u32::MAX))
             .set_receive_maximum(Some(UNACKED_MAX));
-        let (client, mut events) = AsyncClient::new(options, usize::from(UNACKED_MAX));
+        let (client, mut events) = AsyncClient::new(options, ACKS_MAX);
         let (taken, verdicts) = mpsc::channel(usize::from(UNACKED_MAX));
         let acks = Acks {
             task: tokio::spawn(acknowledge(client.clone(), verdicts, receipts.clone(), intake.clone())),
@@ -177,9 +183,10 @@ impl Subscribe {
                     {
                         intake.metrics.receipts_dropped.one();
                     }
-                    // Full means that the broker overran our Receive Maximum: it waits, we do not grow.
+                    // Full means that the broker overran our Receive Maximum: it waits, we do not grow. It fails when
+                    // acknowledging has ended, and the session is then taken up anew.
                     if taken.send((topic, publish, message.verdict)).await.is_err() {
-                        return Err(Ended::Stopping);
+                        return Err(if *stop.borrow() { Ended::Stopping } else { Ended::Acknowledging });
                     }
                 }
                 Event::Incoming(_) | Event::Outgoing(_) => {}
@@ -255,7 +262,9 @@ async fn acknowledge(
 ) {
     while let Some((topic, publish, verdict)) = verdicts.recv().await {
         let Ok(verdict) = verdict.await else { return };
-        if client.ack(&publish).await.is_err() {
+        // Never waits: the loop that writes acknowledgements may itself be waiting for us.
+        if client.try_ack(&publish).is_err() {
+            tracing::error!("no room for an acknowledgement: the connection is given up");
             return;
         }
         // Without a counter there is nothing that the device could match the receipt with.
