@@ -4,11 +4,12 @@ use std::{
     io::BufReader,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use actix_web::{App, HttpServer, middleware, web::Data};
 use store::{Store, StoreError, party::Party};
-use trace::tlog::note::SignerKey;
+use trace::{causes::Causes, tlog::note::SignerKey};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -29,6 +30,11 @@ use crate::{
         locale::{LocaleError, Locales},
     },
 };
+
+/// A database that does not answer within this time does not answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries to reach the database at start: the first pause, which doubles, and the longest.
+const DATABASE_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// Shared by every request. One field for each service.
 pub struct AppState {
@@ -84,6 +90,26 @@ pub enum StartError {
     Tls(String),
     #[error("the address cannot be listened on")]
     Listen(#[from] std::io::Error),
+}
+
+/// Waits until the database takes a connection: after a power cut the server may be up before it. Each try that fails is logged.
+///
+/// # Errors
+/// Only where no pool can be made: who cannot sign in today may be let in tomorrow.
+pub async fn wait_for_database(database_url: &str) -> Result<(), StartError> {
+    let store = Store::open(database_url, 1)?;
+    let (mut pause, longest) = DATABASE_PAUSES;
+    loop {
+        match tokio::time::timeout(DATABASE_TIMEOUT, store.connection()).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %Causes(&error), "Postgres does not answer: waiting for it");
+            }
+            Err(_) => tracing::warn!("Postgres does not answer in time: waiting for it"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(longest);
+    }
 }
 
 impl AppState {

@@ -129,6 +129,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     match command {
         Command::Serve(config) => {
             runtime.block_on(async {
+                app::wait_for_database(&config.database.database_url).await?;
                 let state = Arc::new(AppState::open(*config).await?);
                 // A job that has to stop takes the process with it: pages that can prove nothing help nobody.
                 tokio::select! {

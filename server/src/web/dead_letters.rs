@@ -172,6 +172,6 @@ mod tests {
         assert_eq!(preview(b"bell\x07"), "62 65 6c 6c 07");
         let long = preview("é".repeat(1_000).as_bytes());
         assert!(long.ends_with('…') && long.chars().count() == TEXT_CHARACTERS_MAX + 1);
-        assert!(preview(&[0xff; 70_000]).len() < 4 * HEX_BYTES_MAX);
+        assert!(preview(&vec![0xff; 70_000]).len() < 4 * HEX_BYTES_MAX);
     }
 }
