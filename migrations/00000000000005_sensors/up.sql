@@ -15,6 +15,7 @@ create table pack (
     primary key (device_id, cti)
 );
 create index pack_entry on pack (entry);
+create index pack_marked on pack (device_id, received_at) where mark is not null;
 create index pack_committed on pack using brin (committed_at);
 
 -- Packs whose batch passed and whose strict check is due: only what passes there becomes a leaf.

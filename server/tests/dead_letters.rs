@@ -63,12 +63,12 @@ async fn world(name: &str) -> Option<World> {
     };
     party::insert_place(&mut conn, &bin).await.unwrap();
     let gateway = SecretKey::from_seed(&[9; 32]);
-    let form = key_form(&gateway, &depot, Custody::Platform);
-    devices::enrol_gateway(&farm.state.store, &farm.state.keys, PEN, &depot, &form).await.unwrap();
+    let held = key_form(&gateway, &depot, Custody::Platform);
+    devices::enrol_gateway(&farm.state.store, &farm.state.keys, PEN, &depot, &held).await.unwrap();
     let scopes = vec!["gateway".to_owned()];
     let token = farm.state.accounts.issue_token(depot.id, "gateway", &scopes, None).await.unwrap();
     let now = DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap();
-    Some(World { farm, depot, gateway, token: token.to_string(), now })
+    Some(World { farm, depot, gateway, token, now })
 }
 
 fn key_form(secret: &SecretKey, party: &party::Party, custody: Custody) -> KeyForm {

@@ -1,5 +1,7 @@
 //! Registering devices and gateways, the gateways' register, and what devices last measured.
 
+pub mod file;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

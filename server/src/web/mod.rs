@@ -10,6 +10,7 @@ pub mod check;
 pub mod codes;
 pub mod day;
 pub mod dead_letters;
+pub mod devices;
 pub mod error;
 pub mod events;
 pub mod exceptions;
@@ -84,6 +85,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(alerts::routes);
     routes.configure(grid::routes);
     routes.configure(dead_letters::routes);
+    routes.configure(devices::routes);
     routes.configure(exceptions::routes);
     routes.configure(reports::routes);
     routes.configure(day::routes);

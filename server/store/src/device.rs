@@ -106,6 +106,24 @@ pub async fn all(conn: &mut Connection) -> Result<Vec<(String, Device)>, StoreEr
         .await?)
 }
 
+/// Devices in use after the row `after`, each with its party's slug: a party's, or everybody's with `None`.
+pub async fn after(
+    conn: &mut Connection,
+    party_id: Option<i64>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(String, Device)>, StoreError> {
+    let mut query = device::table
+        .inner_join(party::table.on(party::id.eq(device::party_id)))
+        .filter(device::retired_at.is_null().and(device::id.gt(after)))
+        .select((party::slug, Device::as_select()))
+        .into_boxed();
+    if let Some(party_id) = party_id {
+        query = query.filter(device::party_id.eq(party_id));
+    }
+    Ok(query.order(device::id).limit(limit).load(conn).await?)
+}
+
 /// The parties that have a Sparkplug device in use at an edge node, `Group/Edge`.
 pub async fn parties_at_edge(conn: &mut Connection, edge: &str) -> Result<Vec<i64>, StoreError> {
     let at_edge = diesel::dsl::sql::<diesel::sql_types::Bool>(

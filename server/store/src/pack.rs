@@ -166,6 +166,19 @@ pub async fn of_device(
         .await?)
 }
 
+/// How many packs of a device were marked since, by mark.
+pub async fn marks(
+    conn: &mut Connection,
+    device_id: i64,
+    since: DateTime<Utc>,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let marked = pack::table
+        .filter(pack::device_id.eq(device_id).and(pack::mark.is_not_null()).and(pack::received_at.ge(since)))
+        .group_by(pack::mark)
+        .select((pack::mark.assume_not_null(), diesel::dsl::count_star()));
+    Ok(marked.load(conn).await?)
+}
+
 pub async fn by_entry(conn: &mut Connection, entry: &[u8]) -> Result<Option<Pack>, StoreError> {
     Ok(pack::table.filter(pack::entry.eq(entry)).select(Pack::as_select()).first(conn).await.optional()?)
 }

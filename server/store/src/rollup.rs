@@ -116,3 +116,19 @@ extern "SQL" {
     fn reading_day_create(day: Date) -> Bool;
     fn reading_drop_before(day: Date) -> Integer;
 }
+
+/// The hours since `from` in which a device was heard, ascending.
+pub async fn hours_heard(
+    conn: &mut Connection,
+    device_id: i64,
+    from: DateTime<Utc>,
+) -> Result<Vec<DateTime<Utc>>, StoreError> {
+    use crate::schema::rollup;
+    let hours = rollup::table
+        .filter(rollup::device_id.eq(device_id).and(rollup::span.eq(Span::Hour.minutes())))
+        .filter(rollup::start.ge(from))
+        .select(rollup::start)
+        .distinct()
+        .order(rollup::start);
+    Ok(hours.load(conn).await?)
+}

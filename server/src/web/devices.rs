@@ -1,0 +1,255 @@
+//! A keeper's devices: the list, the file of one, and the form that registers one.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Form, Path, Query, ServiceConfig, get, post},
+};
+use askama::Template;
+use chrono::Utc;
+use serde::Deserialize;
+use store::reading::Reading;
+use trace::uplink::Format;
+
+use crate::{
+    service::devices::{
+        self, DeviceForm, Signing,
+        file::{self, DeviceFile, Listed},
+    },
+    web::{
+        AppState, WebError,
+        caller::SignedIn,
+        day::place_name,
+        error::FieldError,
+        locale::{Moment, Words},
+        page::{self, Frame},
+        scan::party_name,
+    },
+};
+
+/// Places offered by the form.
+const PLACES_MAX: i64 = 500;
+/// What a gateway can sign for; what signs itself is registered by a program that holds its key.
+const FORMATS: [Format; 5] =
+    [Format::SenmlJson, Format::SenmlCbor, Format::Json, Format::Chirpstack, Format::Sparkplug];
+
+pub fn routes(routes: &mut ServiceConfig) {
+    routes
+        .route("/devices", get().to(list))
+        .route("/devices", post().to(register))
+        .route("/devices/{party}/{device}", get().to(one));
+}
+
+struct DeviceView {
+    href: String,
+    name: String,
+    kind: String,
+    party: String,
+    place: String,
+    measured: Option<Moment>,
+    battery: Option<String>,
+    alerts: usize,
+}
+
+/// (value, words) of a choice.
+type Choice = (String, String);
+
+#[derive(Template)]
+#[template(path = "devices.html")]
+struct DevicesPage {
+    f: Frame,
+    devices: Vec<DeviceView>,
+    after: Option<i64>,
+    kinds: Vec<Choice>,
+    formats: Vec<&'static str>,
+    places: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    after: i64,
+}
+
+async fn list(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    wanted: Query<Wanted>,
+) -> Result<HttpResponse, WebError> {
+    let found = file::list(&state.store, &member, wanted.after, Utc::now()).await?;
+    let mut conn = state.store.connection().await?;
+    let places = store::party::places_of(&mut conn, member.party.id, PLACES_MAX).await?;
+    let f = Frame::new(&request, Some(member.0.clone()));
+    let w = &f.w;
+    let view = |listed: &Listed| DeviceView {
+        href: format!("/devices/{}/{}", listed.party, listed.device.name),
+        name: listed.device.name.clone(),
+        kind: kind_name(w, &listed.device.profile, &listed.device.kind),
+        party: found
+            .parties
+            .get(&listed.device.party_id)
+            .map_or_else(String::new, |party| party_name(w, "", party)),
+        place: found.places.get(&listed.device.place_id).map_or_else(String::new, |at| place_name(w, at)),
+        measured: listed.measured_at.map(|at| w.moment(at, None)),
+        battery: listed.battery.as_ref().map(|reading| value(w, reading)),
+        alerts: listed.alerts_open,
+    };
+    let devices = found.devices.iter().map(view).collect();
+    let kinds = state.profiles.iter().flat_map(|profile| {
+        let kinds = profile.device_kinds().iter();
+        kinds.map(|kind| (format!("{}/{kind}", profile.id()), kind_name(w, profile.id(), kind)))
+    });
+    page::html(&DevicesPage {
+        devices,
+        after: found.after,
+        kinds: kinds.collect(),
+        formats: FORMATS.map(Format::as_str).to_vec(),
+        places: places.iter().map(|place| (place.slug.clone(), place_name(w, place))).collect(),
+        f,
+    })
+}
+
+fn kind_name(w: &Words, profile: &str, kind: &str) -> String {
+    w.or(&format!("{profile}-word-{kind}"), kind)
+}
+
+fn value(w: &Words, reading: &Reading) -> String {
+    format!("{} {}", reading.value, w.or(&format!("unit-{}", reading.unit), &reading.unit))
+        .trim_end()
+        .to_owned()
+}
+
+struct ReadingView {
+    name: String,
+    value: String,
+    at: Moment,
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct DevicePage {
+    f: Frame,
+    name: String,
+    topic: String,
+    kind: String,
+    party: String,
+    place: String,
+    format: String,
+    signed_by_gateway: bool,
+    retired: Option<Moment>,
+    measured: Option<Moment>,
+    readings: Vec<ReadingView>,
+    /// (name, since).
+    alerts: Vec<(String, Moment)>,
+    silent: Vec<Moment>,
+    clock_suspect: i64,
+    historical: i64,
+}
+
+async fn one(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    path: Path<(String, String)>,
+) -> Result<HttpResponse, WebError> {
+    let (party, name) = path.into_inner();
+    let found = file::one(&state.store, &member, (&party, &name), Utc::now()).await?;
+    let file = found.ok_or(WebError::NotFound)?;
+    let f = Frame::new(&request, Some(member.0.clone()));
+    page::html(&device_page(f, &party, &file))
+}
+
+fn device_page(f: Frame, slug: &str, file: &DeviceFile) -> DevicePage {
+    let w = &f.w;
+    let device = &file.device;
+    let reading = |reading: &Reading| ReadingView {
+        name: reading.name.clone(),
+        value: value(w, reading),
+        at: w.moment(reading.at, None),
+    };
+    let alert = |alert: &store::alert::Alert| {
+        let name = w.or(&format!("{}-threshold-{}", device.profile, alert.rule), &alert.rule);
+        (name, w.moment(alert.raised_at, None))
+    };
+    let marked = |mark: &str| file.marks.get(mark).copied().unwrap_or_default();
+    DevicePage {
+        name: device.name.clone(),
+        topic: format!("suyuan/v1/{slug}/{}/up", device.name),
+        kind: kind_name(w, &device.profile, &device.kind),
+        party: file.party.as_ref().map_or_else(String::new, |party| party_name(w, "", party)),
+        place: file.place.as_ref().map_or_else(String::new, |place| place_name(w, place)),
+        format: device.format.clone(),
+        signed_by_gateway: device.signing == Signing::Gateway.as_str(),
+        retired: device.retired_at.map(|at| w.moment(at, None)),
+        measured: file.latest.iter().map(|reading| reading.at).max().map(|at| w.moment(at, None)),
+        readings: file.latest.iter().map(reading).collect(),
+        alerts: file.alerts.iter().map(alert).collect(),
+        silent: file.silent_hours.iter().map(|hour| w.moment(*hour, None)).collect(),
+        clock_suspect: marked("clock_suspect"),
+        historical: marked("historical"),
+        f,
+    }
+}
+
+#[derive(Deserialize)]
+struct Stated {
+    device: String,
+    /// `profile/kind`.
+    kind: String,
+    format: Format,
+    place: String,
+    /// JSON; empty for what the profile says of the kind.
+    #[serde(default)]
+    map: String,
+}
+
+#[derive(Template)]
+#[template(path = "device-registered.html")]
+struct RegisteredPage {
+    f: Frame,
+    user: String,
+    token: String,
+    topic: String,
+    href: String,
+}
+
+/// 201 with the password: shown now and never again.
+async fn register(
+    request: HttpRequest,
+    state: Data<AppState>,
+    member: SignedIn,
+    stated: Form<Stated>,
+) -> Result<HttpResponse, WebError> {
+    let refused = |field: &str, rule: &str| WebError::Refused(vec![FieldError::new(field, rule, Vec::new())]);
+    let (profile, kind) = stated.kind.split_once('/').ok_or_else(|| refused("kind", "unknown"))?;
+    let map = match stated.map.trim() {
+        "" => None,
+        text => Some(serde_json::from_str(text).map_err(|_| refused("map", "format"))?),
+    };
+    let form = DeviceForm {
+        party: member.party.slug.clone(),
+        device: stated.device.trim().to_owned(),
+        kind: kind.to_owned(),
+        profile: profile.to_owned(),
+        format: stated.format,
+        signing: Signing::Gateway,
+        repeats: None,
+        place: stated.place.clone(),
+        map,
+        key: None,
+    };
+    let pen = state.config.identifiers.pen;
+    let told =
+        devices::register(&state.store, &state.keys, &state.profiles, pen, &member.party, &form).await?;
+    let page = RegisteredPage {
+        f: Frame::new(&request, Some(member.0.clone())),
+        user: format!("{}/{}", told.party, told.device),
+        topic: format!("suyuan/v1/{}/{}/up", told.party, told.device),
+        href: format!("/devices/{}/{}", told.party, told.device),
+        token: told.token,
+    };
+    let mut answer = page::html_with(actix_web::http::StatusCode::CREATED, &page)?;
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(answer)
+}

@@ -1,0 +1,162 @@
+//! Devices as their keeper sees them: registered by a form, heard or silent, with a clock that can be believed or not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    dead_code,
+    reason = "a test says what it expects by failing, and does not use all that tests share"
+)]
+
+mod database;
+mod farm;
+mod house;
+
+use actix_web::{
+    http::{StatusCode, header},
+    test::TestRequest,
+};
+use chrono::Utc;
+use farm::Farm;
+use server::service::{
+    devices::{self, KeyForm},
+    intake,
+};
+use store::party;
+use trace::{
+    hash::{Hash, sha256},
+    keys::{Custody, SecretKey},
+    pack::{
+        self,
+        carriage::{Body, Item, Status},
+        senml::{Number, Reading, Value, write_cbor},
+    },
+    record::statement::{Possession, prove_possession},
+};
+use uuid::Uuid;
+
+const PEN: u32 = 32473;
+
+/// The depot has a bin, and a gateway whose key is returned.
+async fn fitted_out(farm: &Farm) -> SecretKey {
+    let depot = farm.party("depot").await;
+    let bin = party::NewPlace {
+        party_id: depot.id,
+        slug: "bin1",
+        kind: "bin",
+        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
+        name: Some("Bin 1"),
+        county: None,
+        parent_id: None,
+        person_id: None,
+        sealed: None,
+    };
+    party::insert_place(&mut farm.state.store.connection().await.unwrap(), &bin).await.unwrap();
+    let gateway = SecretKey::from_seed(&[9; 32]);
+    let (jti, custody) = (Uuid::now_v7(), Custody::Platform);
+    let possession =
+        Possession { aud: "suyuan".to_owned(), jti, kid: gateway.kid(), party: depot.iss.clone(), custody };
+    let pop = prove_possession(&possession, &gateway);
+    let held = KeyForm { jti, public: Hash(*gateway.public().as_bytes()), custody, pop };
+    devices::enrol_gateway(&farm.state.store, &farm.state.keys, PEN, &depot, &held).await.unwrap();
+    gateway
+}
+
+async fn register(farm: &Farm, cookie: &str, name: &str, map: &str) -> (StatusCode, String) {
+    let fields = [
+        ("device", name),
+        ("kind", "grain/probe"),
+        ("format", "senml+json"),
+        ("place", "bin1"),
+        ("map", map),
+    ];
+    let request = TestRequest::post()
+        .uri("/devices")
+        .insert_header((header::COOKIE, cookie))
+        .insert_header((header::ACCEPT, "text/html"))
+        .insert_header((header::ACCEPT_LANGUAGE, "zh-CN"))
+        .set_form(fields);
+    farm.request(request).await
+}
+
+/// One pack with a battery and a temperature, measured at `at_s`.
+async fn measured(farm: &Farm, gateway: &SecretKey, cti: u8, at_s: i64) {
+    let base_name = format!("urn:dev:org:{PEN}-depot:probe1:");
+    let reading = |name: &str, unit: &str, value| Reading {
+        name: format!("{base_name}{name}"),
+        unit: Some(unit.to_owned()),
+        time_us: at_s * 1_000_000,
+        value: Some(Value::Number(Number::integer(value))),
+        sum: None,
+    };
+    let readings = [reading("battery", "%EL", 83), reading("p1/temp", "Cel", 21)];
+    let bytes = pack::sign(&[cti], &write_cbor(&base_name, &readings).unwrap(), gateway).unwrap();
+    let now = Utc::now();
+    let item = Item {
+        topic: "suyuan/v1/depot/probe1/up",
+        received_ms: now.timestamp_millis(),
+        body: Body::Bytes(&bytes),
+    };
+    let state = &farm.state;
+    let outcomes = intake::take(&state.store, &state.profiles, PEN, &[item], now).await.unwrap();
+    assert_eq!(outcomes[0].status, Status::Stored);
+    while intake::check_strictly(&state.store).await.unwrap() > 0 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_registered_by_the_form_gets_its_password_once_and_is_its_keepers_business_alone() {
+    let Some(farm) = Farm::open("devices_form").await else { return };
+    fitted_out(&farm).await;
+    let [keeper, other, regulator] =
+        [farm.sign_in("depot").await, farm.sign_in("wei").await, farm.sign_in("authority").await];
+    assert!(farm.page("/devices", &keeper).await.contains("还没有登记设备"));
+    let (status, page) = register(&farm, &keeper, "probe1", "").await;
+    assert_eq!(status, StatusCode::CREATED, "{page}");
+    let token = page.split("密码</dt><dd class=\"mono\">").nth(1).unwrap().split('<').next().unwrap();
+    let kept = {
+        let mut conn = farm.state.store.connection().await.unwrap();
+        store::device::by_name(&mut conn, "depot", "probe1").await.unwrap().unwrap()
+    };
+    assert_eq!(kept.token_hash, sha256(token.as_bytes()).as_bytes(), "{page}");
+
+    for (name, map) in [("probe1", ""), ("Probe 2", ""), ("probe2", "{")] {
+        let (status, page) = register(&farm, &keeper, name, map).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name} {map}: {page}");
+    }
+    assert_eq!(
+        register(&farm, &other, "probe2", "").await.0,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "no such place"
+    );
+
+    let list = farm.page("/devices", &keeper).await;
+    assert!(list.contains("/devices/depot/probe1") && !list.contains(token), "{list}");
+    assert!(!farm.page("/devices", &other).await.contains("probe1"));
+    assert!(farm.page("/devices", &regulator).await.contains("probe1"));
+    let file =
+        TestRequest::get().uri("/devices/depot/probe1").insert_header((header::COOKIE, other.as_str()));
+    assert_eq!(farm.request(file).await.0, StatusCode::NOT_FOUND);
+    farm.page("/devices/depot/probe1", &regulator).await;
+    assert!(farm.page("/day", &keeper).await.contains("device depot/probe1"), "the look is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_file_tells_last_readings_battery_and_a_clock_that_is_off() {
+    let Some(farm) = Farm::open("devices_file").await else { return };
+    let gateway = fitted_out(&farm).await;
+    let keeper = farm.sign_in("depot").await;
+    register(&farm, &keeper, "probe1", "").await;
+    let now = Utc::now().timestamp();
+    let page = farm.page("/devices/depot/probe1", &keeper).await;
+    assert!(page.contains("30 天内没有测量") && page.contains("由网关代签"), "{page}");
+    assert!(page.contains("每个整点小时都有测量"), "it was not silent before it was there: {page}");
+
+    measured(&farm, &gateway, 1, now - 5).await;
+    let page = farm.page("/devices/depot/probe1", &keeper).await;
+    assert!(page.contains("83 ") && page.contains("p1/temp") && !page.contains("时间不可信"), "{page}");
+    let list = farm.page("/devices", &keeper).await;
+    assert!(list.contains("电量"), "{list}");
+
+    measured(&farm, &gateway, 2, now + 86_400).await;
+    let page = farm.page("/devices/depot/probe1", &keeper).await;
+    assert!(page.contains("最近 30 天有 1 个数据包的时间不可信"), "{page}");
+}
