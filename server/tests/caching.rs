@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use actix_web::{
     App,
-    http::{Method, header},
+    http::{Method, StatusCode, header},
     middleware::from_fn,
     test,
 };
@@ -73,6 +73,11 @@ async fn what_a_session_or_token_was_used_for_is_kept_by_nobody_on_any_route() {
                 let kept = cache_control(method.clone(), path, credential).await;
                 assert_eq!(kept, "private, no-store", "{method} {path} with {}", credential.0);
             }
+        }
+        for asked in [format!("{path}/%00"), format!("{path}?q=%00")] {
+            let request = test::TestRequest::default().uri(&asked);
+            let status = test::call_service(&app, request.to_request()).await.status();
+            assert_eq!(status, StatusCode::NOT_FOUND, "{asked}");
         }
         let open = cache_control(Method::GET, path, ("Accept", "text/html")).await;
         assert!(!open.is_empty(), "{path} leaves it to the cache");

@@ -7,7 +7,7 @@ use actix_web::{
     body::{BoxBody, MessageBody},
     dev::{Payload, ServiceRequest, ServiceResponse},
     http::{
-        Method, StatusCode, Version,
+        Method, StatusCode, Uri, Version,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -60,11 +60,19 @@ pub async fn guard(
     request.extensions_mut().insert(RequestId(id.clone()));
     let private = is_private(request.request());
     read_short_body(&mut request).await;
-    let mut response = if same_origin(request.request()) {
-        next.call(request).await?.map_into_boxed_body()
+    let refused = if !same_origin(request.request()) {
+        Some(WebError::ForeignOrigin)
+    } else if names_nul(request.uri()) {
+        Some(WebError::NotFound)
     } else {
-        let (request, _) = request.into_parts();
-        ServiceResponse::new(request, HttpResponse::from_error(WebError::ForeignOrigin))
+        None
+    };
+    let mut response = match refused {
+        None => next.call(request).await?.map_into_boxed_body(),
+        Some(refused) => {
+            let (request, _) = request.into_parts();
+            ServiceResponse::new(request, HttpResponse::from_error(refused))
+        }
     };
     let problem = response.response().extensions().get::<Problem>().cloned();
     if let Some(problem) = problem {
@@ -89,6 +97,11 @@ pub async fn guard(
         "request"
     );
     Ok(response)
+}
+
+/// A NUL is the one character that Postgres keeps in no text: nothing here is called so.
+fn names_nul(uri: &Uri) -> bool {
+    uri.path_and_query().is_some_and(|asked| asked.as_str().contains("%00"))
 }
 
 /// An answer that is ready before the body was read resets an HTTP/2 stream, and its reader may never see it (RFC 9113
