@@ -24,6 +24,8 @@ create table record (
     public jsonb not null,             -- what everybody may see: rebuildable from `signed` and public disclosures
     unique nulls not distinct (party_id, event_id, corrects)
 );
+-- Signed text does not compress, and whoever reads a record reads it whole: it stays in its row as long as a page holds it.
+alter table record set (toast_tuple_target = 8160);
 create index record_party on record (party_id, accepted_at);
 create index record_time on record (accepted_at);
 create index record_step on record (step, accepted_at);

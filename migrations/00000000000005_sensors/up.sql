@@ -14,6 +14,8 @@ create table pack (
     committed_at timestamptz not null default now(),
     primary key (device_id, cti)
 );
+-- As a record's text: a pack stays in its row as long as a page holds it.
+alter table pack set (toast_tuple_target = 8160);
 create index pack_entry on pack (entry);
 create index pack_marked on pack (device_id, received_at) where mark is not null;
 create index pack_committed on pack using brin (committed_at);

@@ -142,3 +142,42 @@ async fn several_servers_check_once_in_each_interval() {
     assert_eq!(made, 1);
     assert_eq!(step(&farm.state.store, &watch).await.unwrap(), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_tells_its_progress_in_lines_where_nobody_watches_and_its_verdict_by_its_exit() {
+    let Some(mut farm) = Farm::open("integrity").await else { return };
+    farm.harvest("W0001").await;
+    farm.log_roster().await;
+    let url = farm.state.config.database.database_url.clone();
+    let registrar = farm.state.keys.registrar().kid().to_string();
+    let fsck = |url: &str| {
+        let profiles = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
+        let arguments = ["fsck", "--database-url", url, "--registrar", &registrar, "--profiles", profiles];
+        let told = std::process::Command::new(env!("CARGO_BIN_EXE_suyuan"))
+            .args(arguments)
+            .env_remove("SUYUAN_LOG")
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (told.status.code(), text(told.stdout), text(told.stderr))
+    };
+    let (code, said, progress) = fsck(&url);
+    assert_eq!(code, Some(0), "{said}{progress}");
+    assert!(said.starts_with("clean: 1 logs, ") && said.lines().count() == 1, "{said}");
+    assert!(!progress.contains('\r') && !progress.contains('\u{1b}'), "no bar: {progress}");
+    let lines: Vec<serde_json::Value> =
+        progress.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_log = lines.iter().find(|line| line["fields"]["of"] == "localhost/suyuan/2026").unwrap();
+    assert_eq!(of_log["fields"]["done"], of_log["fields"]["all"]);
+
+    farm.sql("update record set grade = 'documented' where kind = 'event'").await;
+    let (code, said, _) = fsck(&url);
+    assert_eq!(code, Some(1));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(
+        lines.concat().contains("its row says another grade") && said.contains("\ndoes not fit: "),
+        "{said}"
+    );
+    assert_eq!(fsck("postgres://nobody@127.0.0.1:1/none").0, Some(2));
+}

@@ -133,6 +133,40 @@ impl World {
         record.jti
     }
 
+    /// A check that keeps in `resume` how far it came; it is cut off (`None`) when it tells of progress in `until`.
+    fn resumed(&self, resume: &std::path::Path, until: Option<&'static str>) -> Option<(fsck::Report, u64)> {
+        let mut trust = Policy::default();
+        trust.registrars.push(self.keys.registrar().kid());
+        let resume = Some(resume.to_owned());
+        let ask =
+            fsck::Ask { database_url: self.url.clone(), trust, threads: 2, resume, ..fsck::Ask::default() };
+        let cut = std::thread::spawn(move || {
+            let mut ranges = 0;
+            let report = fsck::check(&ask, |progress| {
+                ranges += u64::from(progress.of == OLD || progress.of == NEW);
+                assert!(until != Some(progress.of), "cut off, as it was meant to be");
+            });
+            (report.unwrap(), ranges)
+        });
+        cut.join().ok()
+    }
+
+    async fn sql(&self, sql: &str) {
+        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+    }
+
+    /// A mill in the old log, a yard in the new one.
+    async fn two_logs(&self) {
+        self.enrol("mill", "9521234000013").await;
+        self.announce().await;
+        self.drain().await;
+        self.lead().await.seal(&self.keys, &self.next().await).await.unwrap();
+        self.enrol("yard", "9521234000037").await;
+        self.drain().await;
+    }
+
     fn fsck(&self) -> fsck::Report {
         let mut trust = Policy::default();
         trust.registrars.push(self.keys.registrar().kid());
@@ -301,4 +335,69 @@ async fn a_log_is_announced_once_and_opened_when_its_time_has_come_by_who_has_it
     let without =
         Ledger::open(world.store.clone(), "log.example", "demo", [signer(OLD, 1)], Policy::default());
     assert!(matches!(without.await, Err(LedgerError::NoKey { origin }) if origin == NEW));
+}
+
+/// A file of the test's own that is not there yet.
+fn state_file() -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("suyuan-fsck-{}", uuid::Uuid::now_v7()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_was_cut_off_goes_on_in_the_next_log_and_says_the_same() {
+    let Some(world) = world(both()).await else { return };
+    world.two_logs().await;
+    let (file, whole) = (state_file(), world.fsck());
+    assert!(whole.is_clean() && whole.logs == 2, "{:?}", whole.misfits);
+    assert!(world.resumed(&file, Some(NEW)).is_none());
+    let (rest, ranges) = world.resumed(&file, None).unwrap();
+    assert!(rest.is_clean(), "{:?}", rest.misfits);
+    assert_eq!(ranges, 1, "the sealed log is not read again");
+    assert!(rest.entries > 0 && rest.entries < whole.entries);
+    assert_eq!((rest.logs, rest.keys), (whole.logs, whole.keys));
+
+    // Done to the end, it goes on from there: only what came since is read.
+    world.enrol("store", "9521234000044").await;
+    world.drain().await;
+    let (since, _) = world.resumed(&file, None).unwrap();
+    assert!(since.is_clean() && since.entries == 1, "{:?}", since.misfits);
+
+    // What it trusts: that what fitted is still there. A row before is for the whole check, or the sample, to see.
+    world
+        .sql("update record set grade = 'documented' where jti = (select min(jti::text)::uuid from record)")
+        .await;
+    assert!(world.resumed(&file, None).unwrap().0.is_clean());
+    let whole = world.fsck();
+    assert_eq!(whole.misfits.len(), 1);
+    assert!(whole.misfits[0].at.starts_with(OLD), "{:?}", whole.misfits);
+    let sampled = {
+        let mut trust = Policy::default();
+        trust.registrars.push(world.keys.registrar().kid());
+        let ask = fsck::Ask { database_url: world.url.clone(), trust, ..fsck::Ask::default() };
+        std::thread::spawn(move || fsck::sample(&ask, 10).unwrap()).join().unwrap()
+    };
+    assert_eq!(sampled.report.misfits, whole.misfits, "the sample looks at sealed and open logs");
+
+    // A head that does not extend what was kept.
+    world.sql("update head set root = set_byte(root, 0, get_byte(root, 0) # 1) where log_id = 1").await;
+    let (report, _) = world.resumed(&file, None).unwrap();
+    assert!(
+        report.misfits.iter().any(|misfit| misfit.at == OLD && misfit.what.contains("head")),
+        "{report:?}"
+    );
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_written_anew_with_the_logs_own_key_fits_itself_and_not_what_was_kept_of_the_other() {
+    let (Some(world), Some(anew)) = (world(both()).await, self::world(both()).await) else { return };
+    world.two_logs().await;
+    anew.two_logs().await;
+    let file = state_file();
+    assert!(world.resumed(&file, None).unwrap().0.is_clean());
+    assert!(anew.fsck().is_clean(), "every byte of it is signed by the right keys");
+    let (report, _) = anew.resumed(&file, None).unwrap();
+    let heads: Vec<&str> =
+        report.misfits.iter().filter(|one| one.what.contains("head")).map(|one| one.at.as_str()).collect();
+    assert_eq!(heads, [OLD, NEW], "{:?}", report.misfits);
+    std::fs::remove_file(file).unwrap();
 }

@@ -19,6 +19,8 @@ use super::{
 const RANGE: i64 = 1_024;
 /// Ranges that a thread may be ahead of the tree.
 const AHEAD: usize = 2;
+/// Readers for each thread that was asked for: while one waits for Postgres, another checks.
+const READERS: usize = 2;
 
 /// What was seen of a range: bounded by the range.
 #[derive(Debug, Default)]
@@ -50,7 +52,7 @@ impl Reading<'_> {
         mut each: impl FnMut(Seen) -> Result<bool, FsckReadError>,
     ) -> Result<(), FsckReadError> {
         let count = usize::try_from((indices.end - indices.start).max(0) / RANGE + 1).unwrap_or(usize::MAX);
-        let threads = self.threads.clamp(1, count);
+        let threads = self.threads.saturating_mul(READERS).clamp(1, count);
         std::thread::scope(|scope| {
             let mut seen = Vec::with_capacity(threads);
             for thread in 0..threads {

@@ -1,5 +1,7 @@
 //! One record's row against its signed bytes: every column that the bytes decide.
 
+mod public;
+
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
@@ -88,8 +90,7 @@ pub(super) fn misfits<'a>(
     let text = |name: &str| event?.get(name)?.as_str();
     let is_import = claims.profile == import_profile_reference();
     let mut digests = Vec::new();
-    let public: Option<Value> = serde_json::from_str(row.public).ok();
-    let public_fits = public.is_some_and(|public| says_the_same(payload, &public, true, &mut digests));
+    let public_fits = public::says_the_same(payload, row.public, &mut digests);
     let time = text("eventTime").and_then(|time| DateTime::parse_from_rfc3339(time).ok());
     let kind = match (event.is_some(), role) {
         (false, _) => "statement",
@@ -121,48 +122,6 @@ pub(super) fn misfits<'a>(
     ];
     let wrong = columns.into_iter().filter(|(_, fits)| !fits).map(|(name, _)| name).collect();
     (wrong, Signed { record, digests, is_ours: event.is_some() && !is_import })
-}
-
-/// Whether `public` is what `signed` says in plain: RFC 9901 §7.1 without any disclosure. Notes the digests on the way.
-fn says_the_same<'a>(signed: &'a Value, public: &Value, top: bool, digests: &mut Vec<&'a str>) -> bool {
-    match (signed, public) {
-        (Value::Object(signed), Value::Object(public)) => {
-            let (mut plain, mut same) = (0, true);
-            for (name, member) in signed {
-                match name.as_str() {
-                    "_sd" => {
-                        digests.extend(member.as_array().into_iter().flatten().filter_map(Value::as_str));
-                    }
-                    "_sd_alg" if top => {}
-                    _ => {
-                        plain += 1;
-                        same &= public
-                            .get(name)
-                            .is_some_and(|public| says_the_same(member, public, false, digests));
-                    }
-                }
-            }
-            same && plain == public.len()
-        }
-        (Value::Array(signed), Value::Array(public)) => {
-            let mut public = public.iter();
-            let mut same = true;
-            for element in signed {
-                match element.get("...").and_then(Value::as_str) {
-                    Some(digest) => digests.push(digest),
-                    None => {
-                        same &= public
-                            .next()
-                            .is_some_and(|public| says_the_same(element, public, false, digests));
-                    }
-                }
-            }
-            same && public.next().is_none()
-        }
-        // Postgres keeps 1e3 as 1000: one number, two spellings.
-        (Value::Number(signed), Value::Number(public)) => signed.as_f64() == public.as_f64(),
-        _ => signed == public,
-    }
 }
 
 fn step_fits(row: &RecordRow<'_>, payload: &Value, is_import: bool, steps: &StepNames) -> bool {
