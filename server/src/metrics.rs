@@ -1,7 +1,7 @@
 //! Counters for Prometheus (text exposition format 0.0.4), without a registry: a counter is a static.
 
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -44,7 +44,7 @@ const ALL: [&Counter; 6] = [
 ];
 
 /// One gauge with its values by label (`key="value"`, or nothing).
-pub fn gauge(name: &str, values: impl IntoIterator<Item = (String, u64)>) -> String {
+pub fn gauge<N: Display>(name: &str, values: impl IntoIterator<Item = (String, N)>) -> String {
     let mut text = format!("# TYPE {name} gauge\n");
     for (label, value) in values {
         let label = if label.is_empty() { label } else { format!("{{{label}}}") };

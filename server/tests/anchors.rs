@@ -155,7 +155,15 @@ async fn an_anchor_that_is_found_on_the_chain_tells_its_gas() {
     let found = world.until(&dev, &mut anchorer, "anchored").await;
     assert_eq!((found.tx_hash, found.gas_price), (sent.tx_hash, 0), "the one that a block took");
     let gas = found.gas_used.expect("it tells its gas");
-    assert_eq!(anchor::gas_spent(&mut conn).await.unwrap(), [("dev".to_owned(), gas)]);
+    let tallies = chains::tallies(&mut conn, &world.ledger, std::slice::from_ref(&dev.chain)).await.unwrap();
+    let tally = chains::Tally {
+        chain: "dev".to_owned(),
+        behind: 0,
+        gas: u64::try_from(gas).unwrap(),
+        wei: 0,
+        final_at: None,
+    };
+    assert_eq!(tallies, [tally]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,6 +201,42 @@ async fn a_database_older_than_the_chain_signs_no_more() {
     let mut behind = Anchorer::lead(&restored, &dev.chain).await.unwrap().unwrap();
     assert!(behind.step(AT_ONCE).await.is_err());
     assert_eq!(restored.halt(), Some(Halt::Behind { who: "dev".to_owned(), size: 3 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequencer_at_work_stops_when_the_chain_turns_out_to_have_another_history() {
+    let Some(mut world) = World::new("anchors_stop").await else { return };
+    let dev = Dev::start().await;
+    world.grow(8).await;
+    // Another copy, of another history: the chain has nothing yet, so that the guard lets it begin.
+    let other = ledger_in(&database::fresh("anchors_stop_other").await.unwrap()).await;
+    other.set_halt(Some(Halt::Starting));
+    let mut conn = other.store().connection().await.unwrap();
+    let chains = Arc::new(vec![dev.told(&dev.anvil.url, FREE)]);
+    let guard = Guard { http: reqwest::Client::new(), chains, vouched: None };
+    let job = tokio::spawn(sequencer::run(Arc::clone(&other), keys(), Duration::from_millis(20), guard));
+    rows::queue(&mut conn, sha256(b"another history").as_bytes()).await.unwrap();
+    for _ in 0..200 {
+        if rows::queue_state(&mut conn).await.unwrap().0 == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((rows::queue_state(&mut conn).await.unwrap().0, other.halt()), (0, None), "it signs");
+
+    let mut anchorer = world.lead(&dev.chain).await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    world.until(&dev, &mut anchorer, "anchored").await;
+    let mut beside = Anchorer::lead(&other, &dev.chain).await.unwrap().unwrap();
+    assert!(beside.step(AT_ONCE).await.is_err());
+    // A step that had begun may end.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    rows::queue(&mut conn, sha256(b"and more of it").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(rows::queue_state(&mut conn).await.unwrap().0, 1, "nothing more is signed");
+    assert_eq!(other.halt(), Some(Halt::Behind { who: "dev".to_owned(), size: 8 }));
+    job.abort();
+    drop(job.await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

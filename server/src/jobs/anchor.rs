@@ -60,13 +60,18 @@ async fn run_one(ledger: &Ledger, chain: &Configured, interval: Duration) {
     }
 }
 
-/// `Ok` where another process sends on this chain.
+/// `Ok` where another process sends on this chain, or sequences: who signs heads is who anchors them, so that what a chain
+/// turns out to have stops the signing.
 async fn lead(ledger: &Ledger, chain: &Configured, interval: Duration) -> Result<(), AnchorError> {
+    if ledger.halt() == Some(Halt::Following) {
+        return Ok(());
+    }
     let Some(mut anchorer) = Anchorer::lead(ledger, chain).await? else { return Ok(()) };
-    loop {
+    while ledger.halt() != Some(Halt::Following) {
         anchorer.step(interval).await?;
         tokio::time::sleep(FOLLOW.min(interval)).await;
     }
+    Ok(())
 }
 
 /// The one who sends on a chain, as long as its connection to the database lives.

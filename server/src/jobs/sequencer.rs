@@ -25,10 +25,10 @@ use crate::{
         witnesses::{self, Answers},
     },
     service::{
-        chains::{Configured, Says},
+        chains::{AskError, Configured, Says},
         keys::{Keys, KeysError},
         ledger::{
-            Halt, Ledger, LedgerError, Log, to_hash, to_u64,
+            Halt, Ledger, LedgerError, Log, SEALED_IS_RECENT, to_hash, to_u64,
             tree::{self, Edge, FullTile, TreeError},
         },
     },
@@ -47,6 +47,8 @@ pub enum SequenceError {
     RootOfOthers { size: u64 },
     #[error("the log {origin} was sealed or opened by somebody else meanwhile")]
     NotAnnounced { origin: String },
+    #[error("{who} turned out to have size {size}, more or other than this database")]
+    Behind { who: String, size: u64 },
     #[error("the log cannot be sealed")]
     Keys(#[from] KeysError),
     #[error("the last roster cannot be stated")]
@@ -124,6 +126,10 @@ impl Sequencer {
 
     pub fn root(&self) -> Hash {
         self.edge.frontier.root()
+    }
+
+    fn vouchable(&self) -> VouchedHead {
+        VouchedHead { size: self.size(), root: self.root() }
     }
 
     pub fn log(&self) -> &Log {
@@ -243,6 +249,10 @@ pub async fn run(ledger: Arc<Ledger>, keys: Arc<Keys>, interval: Duration, guard
     loop {
         match lead_until_sealed(&ledger, &keys, interval, &guard).await {
             Err(lost @ (SequenceError::LostSwap | SequenceError::RootOfOthers { .. })) => return lost,
+            // The halt stays until the guard lets somebody sign again.
+            Err(error @ SequenceError::Behind { .. }) => {
+                tracing::error!(error = %Causes(&error), "not signing any more");
+            }
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "the sequencer starts again");
                 // Whoever may have lost the lock does nothing as the leader.
@@ -267,9 +277,14 @@ async fn lead_until_sealed(
         tokio::time::sleep(RETRY).await;
         sequencer.check_lead().await?;
     }
+    let is_vouched = guard.vouched == Some(sequencer.vouchable());
     ledger.set_halt(None);
     let mut looked = Instant::now();
     loop {
+        // Found while heads were anchored. The guard decides anew; what the operator vouched for needs no chain's consent.
+        if let Some(Halt::Behind { who, size }) = ledger.halt().filter(|_| !is_vouched) {
+            return Err(SequenceError::Behind { who, size });
+        }
         // A full batch means that more may wait.
         let (before, began) = (sequencer.size(), Instant::now());
         let size = sequencer.step().await?;
@@ -301,7 +316,7 @@ impl Guard {
         let ledger = &sequencer.ledger;
         let (size, root) = (sequencer.size(), sequencer.root());
         if let Some(vouched) = self.vouched {
-            if vouched == (VouchedHead { size, root }) {
+            if vouched == sequencer.vouchable() {
                 tracing::warn!(size, "signing from the head that the operator vouches for");
                 return true;
             }
@@ -309,7 +324,7 @@ impl Guard {
         }
         let log = sequencer.log();
         let witnesses = witnesses::ask_for_head(ledger, log, &self.http, size, root).await;
-        let halt = match (witnesses, self.ask_chains(ledger, log, size).await) {
+        let halt = match (witnesses, self.ask_chains(ledger).await) {
             (Answers::Beyond { who, size }, _) | (_, Answers::Beyond { who, size }) => {
                 Halt::Behind { who, size }
             }
@@ -325,11 +340,11 @@ impl Guard {
         false
     }
 
-    /// What the chains have of this log. The first that has more, or something else, decides.
-    async fn ask_chains(&self, ledger: &Ledger, log: &Log, size: u64) -> Answers {
+    /// What the chains have of the logs that are anchored now. The first that has more, or something else, decides.
+    async fn ask_chains(&self, ledger: &Ledger) -> Answers {
         let mut verdict = if self.chains.is_empty() { Answers::NoneConfigured } else { Answers::Nobody };
         for chain in self.chains.iter() {
-            match chain.ask_for_head(ledger, log, size).await {
+            match ask_chain(chain, ledger).await {
                 Ok(Says::Agrees) => verdict = Answers::Agree,
                 Ok(Says::Beyond { size }) => return Answers::Beyond { who: chain.name.clone(), size },
                 Err(error) => {
@@ -339,4 +354,18 @@ impl Guard {
         }
         verdict
     }
+}
+
+/// Also of a log that was sealed lately: its last head may be on its way.
+async fn ask_chain(chain: &Configured, ledger: &Ledger) -> Result<Says, AskError> {
+    for log in ledger.recent_logs(Utc::now() - SEALED_IS_RECENT) {
+        let mut conn = ledger.store().connection().await.map_err(LedgerError::from)?;
+        let (size, ..) = ledger.head(&mut conn, log.id).await?;
+        drop(conn);
+        let says = chain.ask_for_head(ledger, &log, size).await?;
+        if says != Says::Agrees {
+            return Ok(says);
+        }
+    }
+    Ok(Says::Agrees)
 }

@@ -5,14 +5,15 @@ use std::{
     time::Duration,
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{Account, Address, Chain as _, ChainError, Evm, Rpc};
 use serde::Deserialize;
+use store::Connection;
 use trace::hash::Hash;
 
 use super::{
     keys::{KeysError, read_seed},
-    ledger::{Ledger, LedgerError, Log},
+    ledger::{Ledger, LedgerError, Log, to_u64},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,43 @@ pub enum AskError {
 pub async fn root_at(ledger: &Ledger, log_id: i16, size: u64) -> Result<Hash, LedgerError> {
     let mut conn = ledger.store().connection().await?;
     Ok(ledger.tree().root(&mut conn, log_id, size).await?)
+}
+
+/// What heads on a chain have cost, and how far it is behind the open log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub chain: String,
+    /// The open log's entries that no head on the chain covers.
+    pub behind: u64,
+    pub gas: u64,
+    pub wei: u128,
+    /// When a head last became final; `None` where none has.
+    pub final_at: Option<DateTime<Utc>>,
+}
+
+/// One for each configured chain, also where nothing stands yet.
+pub async fn tallies(
+    conn: &mut Connection,
+    ledger: &Ledger,
+    chains: &[Configured],
+) -> Result<Vec<Tally>, LedgerError> {
+    let log = ledger.open_log();
+    let (size, ..) = ledger.head(conn, log.id).await?;
+    let sums = store::anchor::sums(conn, log.id).await?;
+    let tally = |chain: &Configured| {
+        let place = (chain.chain_id, chain.contract_text());
+        let sum =
+            sums.iter().find(|sum| u64::try_from(sum.chain_id) == Ok(place.0) && sum.contract == place.1);
+        let anchored = sum.and_then(|sum| sum.size).map(to_u64).transpose()?.unwrap_or_default();
+        Ok(Tally {
+            chain: chain.name.clone(),
+            behind: size.saturating_sub(anchored),
+            gas: sum.map(|sum| to_u64(sum.gas)).transpose()?.unwrap_or_default(),
+            wei: sum.map_or(Ok(0), |sum| sum.wei.parse()).map_err(|_| LedgerError::Corrupt)?,
+            final_at: sum.and_then(|sum| sum.final_at),
+        })
+    };
+    chains.iter().map(tally).collect()
 }
 
 /// Reads the file of `SUYUAN_CHAINS_FILE`.

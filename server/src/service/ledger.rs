@@ -70,8 +70,6 @@ pub struct Outside {
     pub witnesses: Vec<Witness>,
     /// The newest head on each chain.
     pub anchors: Vec<Anchor>,
-    /// What each chain's anchors cost, in gas.
-    pub gas: Vec<(String, u64)>,
 }
 
 /// The newest head of the log that stands on each chain.
@@ -341,12 +339,7 @@ impl Ledger {
             let size = size.map(to_u64).transpose()?;
             witnesses.push(Witness { name: name.clone(), size, is_missing: size < published });
         }
-        let spent = store::anchor::gas_spent(conn).await?;
-        let gas = spent
-            .into_iter()
-            .map(|(chain, gas)| Ok((chain, to_u64(gas)?)))
-            .collect::<Result<_, LedgerError>>()?;
-        Ok(Outside { witnesses, anchors: newest_anchors(conn, log.id).await?, gas })
+        Ok(Outside { witnesses, anchors: newest_anchors(conn, log.id).await? })
     }
 
     /// A checkpoint with the cosignatures that it has.

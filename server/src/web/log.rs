@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     service::{
-        inspection,
+        chains, inspection,
         ledger::{LedgerError, Log, LogState, to_u64, tree::TreeError},
         proof::{self, ProofError, Reader},
         tracing::{LOTS_MAX, TracingError, follow, lots_named},
@@ -177,6 +177,14 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
             "at": anchor.anchored_at.map(|at| at.to_rfc3339()),
         })
     });
+    let tallies = chains::tallies(&mut conn, ledger, &state.chains).await?;
+    // Wei as text: most programs read a number of JSON as a double.
+    let tallies = tallies.iter().map(|tally| {
+        json!({
+            "chain": tally.chain, "behind": tally.behind, "gas": tally.gas, "wei": tally.wei.to_string(),
+            "final_at": tally.final_at.map(|at| at.to_rfc3339()),
+        })
+    });
     let logs = ledger.logs();
     let logs = logs.iter().map(|log| {
         json!({
@@ -194,6 +202,7 @@ async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
         "witnesses": seen_by.collect::<Vec<_>>(),
         "witnesses_needed": ledger.policy().deciding().1,
         "anchors": anchors.collect::<Vec<_>>(),
+        "chains": tallies.collect::<Vec<_>>(),
         "logs": logs.collect::<Vec<_>>(),
         "not_ready": reasons,
     })))

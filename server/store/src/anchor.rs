@@ -228,14 +228,30 @@ pub async fn standing(
         .await?)
 }
 
-/// What each chain's anchors cost, in gas.
-pub async fn gas_spent(conn: &mut Connection) -> Result<Vec<(String, i64)>, StoreError> {
-    let spent: Vec<(String, i64)> = anchor::table
-        .filter(anchor::gas_used.is_not_null())
-        .group_by(anchor::chain)
-        .select((anchor::chain, diesel::dsl::sql::<sql_types::BigInt>("coalesce(sum(gas_used), 0)::bigint")))
-        .order(anchor::chain)
-        .load(conn)
-        .await?;
-    Ok(spent)
+/// A contract's anchors, all together.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Sum {
+    #[diesel(sql_type = sql_types::BigInt)]
+    pub chain_id: i64,
+    #[diesel(sql_type = sql_types::Text)]
+    pub contract: String,
+    #[diesel(sql_type = sql_types::BigInt)]
+    pub gas: i64,
+    /// In decimal: ten whole coins are more wei than a `bigint` holds.
+    #[diesel(sql_type = sql_types::Text)]
+    pub wei: String,
+    #[diesel(sql_type = sql_types::Nullable<sql_types::Timestamptz>)]
+    pub final_at: Option<DateTime<Utc>>,
+    /// The largest head of the log that stands there.
+    #[diesel(sql_type = sql_types::Nullable<sql_types::BigInt>)]
+    pub size: Option<i64>,
+}
+
+/// What the anchors on each contract cost, of all logs, and how much of `log_id` stands there.
+pub async fn sums(conn: &mut Connection, log_id: i16) -> Result<Vec<Sum>, StoreError> {
+    let query = "select chain_id, contract, coalesce(sum(gas_used), 0)::bigint as gas,
+            coalesce(sum(gas_used::numeric * gas_price), 0)::text as wei, max(final_at) as final_at,
+            max(size) filter (where log_id = $1 and state in ('anchored', 'final')) as size
+        from anchor group by chain_id, contract order by chain_id, contract";
+    Ok(diesel::sql_query(query).bind::<sql_types::SmallInt, _>(log_id).load(conn).await?)
 }
