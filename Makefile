@@ -1,6 +1,6 @@
 # The commands of the house. `make demo` and `make test` install what they lack, saying what and why first.
 SHELL := /bin/bash
-.PHONY: linker demo clean-demo test bench contracts wasm banned fmt
+.PHONY: linker demo clean-demo test bench bench-gateway contracts wasm banned fmt
 
 # The truth. Programs first, because the season's test starts them.
 test: linker contracts
@@ -13,6 +13,10 @@ test: linker contracts
 bench:
 	cargo build --release --locked --bins
 	target/release/suyuan-bench $(BENCH)
+
+# Packs through gateway, server and Postgres, beside the verification, the COPY and the broker alone; wants mosquitto.
+bench-gateway:
+	$(MAKE) bench BENCH=gateway
 
 # A Rust toolchain brings no C linker of its own, and ring brings C.
 linker:

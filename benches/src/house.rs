@@ -6,6 +6,7 @@ use std::{
 };
 
 use demo::{
+    postgres::Cluster,
     season::{self, SeasonReport},
     stack::{Options, Ports, Stack, programs_beside_us},
 };
@@ -43,6 +44,14 @@ pub struct House {
 impl House {
     pub async fn open(root: &Path, name: &str) -> Result<Self, Failed> {
         let directory = Directory::make(name)?;
+        let stack = start(root, directory.path()).await?;
+        Ok(Self { stack, directory })
+    }
+
+    /// Its Postgres set as for a machine of this size.
+    pub async fn open_tuned(root: &Path, name: &str) -> Result<Self, Failed> {
+        let directory = Directory::make(name)?;
+        tokio::task::block_in_place(|| tuned_cluster(&directory.path().join("postgres")).map(drop))?;
         let stack = start(root, directory.path()).await?;
         Ok(Self { stack, directory })
     }
@@ -91,4 +100,21 @@ async fn start(root: &Path, data: &Path) -> Result<Stack, Failed> {
     let programs = programs_beside_us()?;
     let options = Options::local(root.to_owned(), data.to_owned(), programs, Ports::free()?);
     Ok(Stack::start(options, &mut |_| {}).await?)
+}
+
+/// Set as for a machine of this size: with Postgres' defaults (128 MB of buffers, a checkpoint each GB of log) an index over
+/// hashes, which no order helps, is written out again and again.
+const SETTINGS: [(&str, &str); 3] =
+    [("shared_buffers", "1GB"), ("max_wal_size", "2GB"), ("checkpoint_timeout", "15min")];
+
+pub fn tuned_cluster(home: &Path) -> Result<Cluster, Failed> {
+    let mut cluster = Cluster::start(home, &mut |_| {})?;
+    let mut client = postgres::Client::connect(&cluster.url("migrator", "suyuan"), postgres::NoTls)?;
+    for (setting, value) in SETTINGS {
+        client.batch_execute(&format!("alter system set {setting} = '{value}'"))?;
+    }
+    drop(client);
+    cluster.kill()?;
+    cluster.restart()?;
+    Ok(cluster)
 }

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use demo::postgres::Cluster;
 use server::{jobs::sequencer::Sequencer, service::ledger::Ledger};
 use store::{Store, ledger as rows};
 use tokio::{task::JoinSet, time::Instant};
@@ -23,7 +22,7 @@ use trace::{
 
 use crate::{
     Failed,
-    house::Directory,
+    house::{self, Directory},
     machine,
     table::{Latencies, Row},
 };
@@ -50,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn run() -> Result<Vec<Row>, Failed> {
     let home = Directory::make("log")?;
     let cluster = home.path().join("postgres");
-    let cluster = tokio::task::block_in_place(|| start(&cluster))?;
+    let cluster = tokio::task::block_in_place(|| house::tuned_cluster(&cluster))?;
     store::migrate(&cluster.url("migrator", "suyuan")).await?;
     let store = Store::open(&cluster.url("app", "suyuan"), 24)?;
     let signer = SignerKey { name: ORIGIN.parse()?, secret: SecretKey::from_seed(&[1; 32]) };
@@ -66,23 +65,6 @@ pub async fn run() -> Result<Vec<Row>, Failed> {
     drop((sequencer, ledger, store));
     tokio::task::spawn_blocking(move || drop((cluster, home))).await?;
     Ok(measured)
-}
-
-/// Set as for a machine of this size: with Postgres' defaults (128 MB of buffers, a checkpoint each GB of log) the index over
-/// the entries' hashes, which no order helps, is written out again and again.
-const SETTINGS: [(&str, &str); 3] =
-    [("shared_buffers", "1GB"), ("max_wal_size", "2GB"), ("checkpoint_timeout", "15min")];
-
-fn start(home: &std::path::Path) -> Result<Cluster, Failed> {
-    let mut cluster = Cluster::start(home, &mut |_| {})?;
-    let mut client = postgres::Client::connect(&cluster.url("migrator", "suyuan"), postgres::NoTls)?;
-    for (setting, value) in SETTINGS {
-        client.batch_execute(&format!("alter system set {setting} = '{value}'"))?;
-    }
-    drop(client);
-    cluster.kill()?;
-    cluster.restart()?;
-    Ok(cluster)
 }
 
 /// From nothing to ten million leaves, while the queue is being filled.

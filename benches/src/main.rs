@@ -2,6 +2,7 @@
 
 mod form;
 mod fsck;
+mod gateway;
 mod house;
 mod ledger;
 mod log;
@@ -43,6 +44,8 @@ enum Bench {
     Fsck,
     /// The scan page with 100,000 events
     Scan,
+    /// The gateway at the machine's limit
+    Gateway,
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ async fn run(root: &std::path::Path, benches: &[Bench]) -> Result<(), Failed> {
             Bench::Ledger => ("ledger", ledger::run(&root).await?),
             Bench::Fsck => ("fsck", fsck::run(&root).await?),
             Bench::Scan => ("scan", scan::run(&root).await?),
+            Bench::Gateway => ("gateway", gateway::run(&root).await?),
         };
         table::report(&root, name, &rows)?;
     }
