@@ -16,6 +16,9 @@ pub struct Cli {
 pub enum Command {
     /// Take messages until SIGTERM or Ctrl-C, then drain.
     Run(Box<Config>),
+    /// Retire a gateway of source `subscribe`: unsubscribe, take what the broker still holds for it, and end its session.
+    /// The gateway itself must have stopped.
+    Drain(Box<Config>),
     /// Write a new signing key (mode 0600, refuses to overwrite) and print its public key, to be enrolled.
     Keygen {
         /// Where the 32-byte seed goes, as one line of base64url.
@@ -101,6 +104,10 @@ pub struct SubscribeConfig {
     /// Stable client identifier: the broker keeps messages for it while the gateway is away.
     #[arg(long, env = "SUYUAN_MQTT_CLIENT_ID", default_value = "suyuan-gateway")]
     pub mqtt_client_id: String,
+    /// Name under which several gateways share what comes (`$share`): each message goes to one of them. One that is not
+    /// coming back must be drained, or what the broker had given it stays there.
+    #[arg(long, env = "SUYUAN_MQTT_SHARE", value_parser = share_name)]
+    pub mqtt_share: Option<String>,
     /// Seconds without a word from the broker after which the gateway asks, and after as many again connects anew.
     #[arg(long, env = "SUYUAN_MQTT_KEEP_ALIVE_S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub mqtt_keep_alive_s: u64,
@@ -115,6 +122,15 @@ pub struct SubscribeConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form mqtt://host[:port]")]
 pub struct NotABroker;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a share's name is not empty and has none of / + #")]
+pub struct NotAShare;
+
+/// MQTT 5 §4.8.2.
+fn share_name(text: &str) -> Result<String, NotAShare> {
+    if text.is_empty() || text.contains(['/', '+', '#']) { Err(NotAShare) } else { Ok(text.to_owned()) }
+}
 
 /// Host and port of `mqtt://host[:port]`; credentials never stand in a URL.
 pub fn broker(url: &str) -> Result<(String, u16), NotABroker> {
@@ -145,6 +161,14 @@ mod tests {
             for argument in sub.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn a_share_is_one_level_of_a_topic() {
+        assert_eq!(share_name("site"), Ok("site".to_owned()));
+        for name in ["", "a/b", "+", "a#"] {
+            assert_eq!(share_name(name), Err(NotAShare), "{name}");
         }
     }
 

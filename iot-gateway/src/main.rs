@@ -6,6 +6,7 @@ use clap::Parser as _;
 use iot_gateway::{
     config::{Cli, Command, Config},
     run::{self, RunError},
+    source::subscribe::Purpose,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,ntex=warn,ntex_mqtt=warn"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
-        Command::Run(config) => serve(*config),
+        Command::Run(config) => serve(*config, Purpose::Run),
+        Command::Drain(config) => serve(*config, Purpose::Drain),
         Command::Keygen { key_file } => {
             run::keygen(&key_file).map_err(Box::from).and_then(|public| print(&public))
         }
@@ -36,7 +38,7 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+fn serve(config: Config, purpose: Purpose) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (stop, stopping) = watch::channel(false);
     let ended: Result<(), RunError> = runtime.block_on(async {
@@ -57,7 +59,7 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             tracing::info!("stopping");
             stop.send_replace(true);
         });
-        let ended = run::run(config, stopping).await;
+        let ended = run::run(config, purpose, stopping).await;
         signalled.abort();
         ended
     });

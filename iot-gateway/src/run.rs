@@ -21,7 +21,11 @@ use crate::{
     metrics::Metrics,
     register::Fetcher,
     replay::Replayer,
-    source::{Source as _, SourceError, listen::Listen, subscribe::Subscribe},
+    source::{
+        Source as _, SourceError,
+        listen::Listen,
+        subscribe::{Purpose, Subscribe},
+    },
     uplink::Signer,
 };
 
@@ -45,6 +49,8 @@ pub enum RunError {
     NoBroker,
     #[error("MQTT_URL")]
     Broker(#[from] NotABroker),
+    #[error("a gateway of source `listen` leaves nothing behind: there is nothing to drain")]
+    NothingToDrain,
     #[error("the source of messages")]
     Source(#[from] SourceError),
     #[error("no random bytes")]
@@ -52,7 +58,7 @@ pub enum RunError {
 }
 
 /// Runs until `stop` turns true and everything taken is answered for, or its time is over.
-pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+pub async fn run(config: Config, purpose: Purpose, stop: watch::Receiver<bool>) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::default());
     let token = read_line(&config.token_file)?;
     let signer = Signer { key: read_key(&config.key_file)?, pen: config.pen };
@@ -107,7 +113,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), RunE
             Some(Task(tokio::spawn(admin::serve(listener, metrics))))
         }
     };
-    let result = take_messages(&config, intake, stop).await;
+    let result = take_messages(&config, purpose, intake, stop).await;
     drop((following, replays, batches, admin));
     tracing::info!("stopped");
     result
@@ -122,9 +128,15 @@ impl Drop for Task {
     }
 }
 
-async fn take_messages(config: &Config, intake: Intake, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+async fn take_messages(
+    config: &Config,
+    purpose: Purpose,
+    intake: Intake,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
     let drain = Duration::from_secs(config.drain_s);
     match config.source {
+        SourceKind::Listen if purpose == Purpose::Drain => Err(RunError::NothingToDrain),
         SourceKind::Listen => {
             let address = config.listen.mqtt_listen;
             let listener = std::net::TcpListener::bind(address)
@@ -148,6 +160,8 @@ async fn take_messages(config: &Config, intake: Intake, stop: watch::Receiver<bo
                 port,
                 client_id: config.subscribe.mqtt_client_id.clone(),
                 credentials: config.subscribe.mqtt_user.clone().zip(password),
+                share: config.subscribe.mqtt_share.clone(),
+                purpose,
                 keep_alive: Duration::from_secs(config.subscribe.mqtt_keep_alive_s),
                 drain,
             };

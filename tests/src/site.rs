@@ -183,6 +183,7 @@ impl Site {
                 ("SUYUAN_MQTT_USER", "gateway".to_owned()),
                 ("SUYUAN_MQTT_PASSWORD_FILE", file("password").display().to_string()),
                 ("SUYUAN_MQTT_CLIENT_ID", name.to_owned()),
+                ("SUYUAN_MQTT_SHARE", "site".to_owned()),
                 ("SUYUAN_MQTT_KEEP_ALIVE_S", "5".to_owned()),
             ]);
         }
@@ -192,6 +193,12 @@ impl Site {
     pub fn kill_gateway(&mut self, name: &str) {
         let gateway = self.gateways.iter_mut().find(|gateway| gateway.name == name).unwrap();
         gateway.process.take().unwrap().kill().unwrap();
+    }
+
+    /// Retires a gateway that does not run any more; returns when it is drained.
+    pub fn drain_gateway(&self, name: &str) {
+        let mut draining = self.gateway(name, "drain");
+        wait_until("the gateway is drained", || !draining.is_alive());
     }
 
     /// Registers a device of the operator's, with a key of its own if it signs itself.

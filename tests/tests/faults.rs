@@ -124,6 +124,45 @@ fn behind_a_broker_every_puback_is_kept_until_the_broker_dies_and_every_receipt_
     say(&told, site.check_log(), began);
 }
 
+/// Two gateways share what comes. One is killed with messages on its way that the broker gave to it alone, and is drained.
+#[test]
+fn what_a_dead_gateway_of_several_had_in_hand_comes_with_its_draining() {
+    if !has_broker() {
+        return;
+    }
+    let began = Instant::now();
+    let mut site = Site::open("faults-share", Entrance::Subscribe { queued_max: QUEUED_MAX });
+    let devices = [site.device("signs1", Some(SecretKey::from_seed(&[31; 32]))), site.device("plain1", None)];
+    let keeper = site.device("keeps1", None);
+    site.start_broker(&devices.iter().chain([&keeper]).collect::<Vec<_>>());
+    let port = site.to_entrance.port;
+    let keeper = Sender::start(keeper, port, Keeps::UntilReceipt, BEAT);
+    site.start_gateway("north");
+    site.start_gateway("south");
+    wait_for_flow(&[&keeper], "the start");
+    let senders = devices.map(|device| Sender::start(device, port, Keeps::UntilPuback, BEAT));
+    wait_for_flow(&senders.iter().collect::<Vec<_>>(), "the start");
+    // Messages are in both gateways' hands, and the server's word does not come.
+    site.gateway_to_server.set(Network::Stalled);
+    std::thread::sleep(SPAN);
+    site.kill_gateway("north");
+    site.gateway_to_server.set(Network::Carries);
+    wait_for_flow(&[&keeper], "the end of one of two gateways");
+    let told = senders.map(|sender| (sender.device.clone(), sender.finish()));
+    wait_until("the other has stored what it was given", || site.rests(&told[0].0));
+    let missing =
+        told.iter().map(|(device, told)| told.acknowledged.len() - site.stored(device).len()).sum::<usize>();
+    assert!(missing > 0, "the dead gateway had nothing in hand");
+    site.drain_gateway("north");
+    for (device, told) in &told {
+        site.check(device, told, &told.acknowledged);
+    }
+    let kept = (keeper.device.clone(), keeper.finish());
+    site.check(&kept.0, &kept.1, &kept.1.receipted);
+    eprintln!("{missing} messages lay with the dead gateway until it was drained");
+    say(&told.iter().chain([&kept]).map(|(_, told)| told).collect::<Vec<_>>(), site.check_log(), began);
+}
+
 fn kill_broker(site: &mut Site) {
     if let Some(mut broker) = site.broker.take() {
         broker.kill().unwrap_or_default();

@@ -45,6 +45,18 @@ const RECEIPTS_MAX: usize = 1_024;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// Nothing came for so long: the broker holds no more for us.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Until told to stop; the session stays.
+    Run,
+    /// Until the broker holds nothing more; the session ends.
+    Drain,
+}
+
 /// The subscribing side.
 #[derive(Debug, Clone)]
 pub struct Subscribe {
@@ -53,6 +65,9 @@ pub struct Subscribe {
     /// Stable: the broker keeps what arrives while we are away under this name.
     pub client_id: String,
     pub credentials: Option<(String, String)>,
+    /// Of several gateways that share what comes.
+    pub share: Option<String>,
+    pub purpose: Purpose,
     pub keep_alive: Duration,
     pub drain: Duration,
 }
@@ -90,7 +105,12 @@ impl Source for Subscribe {
         while !*stop.borrow() {
             let mut connected = false;
             let end = self.connection(&intake, &receipts, &mut stop, &mut connected).await;
-            let Err(error) = end else { break };
+            let Err(error) = end else {
+                if self.purpose == Purpose::Drain && !*stop.borrow() {
+                    self.end_session().await;
+                }
+                break;
+            };
             if matches!(error, Ended::Stopping) {
                 break;
             }
@@ -143,17 +163,26 @@ impl Subscribe {
             intake,
         };
         let mut register = intake.registry.current.clone();
-        let mut subscribed: Vec<&str> = Vec::new();
+        let mut subscribed: Vec<String> = Vec::new();
+        let quiet = tokio::time::sleep(QUIET);
+        tokio::pin!(quiet);
         loop {
             let event = tokio::select! {
                 event = events.poll() => event?,
                 Ok(()) = register.changed(), if !subscribed.is_empty() => {
                     // The first device of a network brings that network's topics.
-                    let more = filters(&register.borrow()).into_iter();
+                    let more = self.filters(&register.borrow()).into_iter();
                     for filter in more.filter(|filter| !subscribed.contains(filter)).collect::<Vec<_>>() {
-                        client.try_subscribe(filter, QoS::AtLeastOnce)?;
+                        client.try_subscribe(&filter, QoS::AtLeastOnce)?;
                         subscribed.push(filter);
                     }
+                    continue;
+                }
+                () = &mut quiet, if self.purpose == Purpose::Drain && *connected => {
+                    if intake.metrics.in_flight.value() == 0 {
+                        return self.finish(events, taken, acks).await;
+                    }
+                    quiet.as_mut().reset(tokio::time::Instant::now() + QUIET);
                     continue;
                 }
                 () = stopped(stop) => return self.finish(events, taken, acks).await,
@@ -161,10 +190,17 @@ impl Subscribe {
             match event {
                 Event::Incoming(Incoming::ConnAck(_)) => {
                     *connected = true;
+                    quiet.as_mut().reset(tokio::time::Instant::now() + QUIET);
+                    if self.purpose == Purpose::Drain {
+                        for filter in all_filters() {
+                            client.try_unsubscribe(self.shared(filter))?;
+                        }
+                        continue;
+                    }
                     // On every ConnAck: a broker that lost its sessions has lost our subscription too.
-                    subscribed = filters(&register.borrow_and_update());
+                    subscribed = self.filters(&register.borrow_and_update());
                     for filter in &subscribed {
-                        client.try_subscribe(*filter, QoS::AtLeastOnce)?;
+                        client.try_subscribe(filter, QoS::AtLeastOnce)?;
                     }
                 }
                 Event::Incoming(Incoming::SubAck(ack)) => {
@@ -176,6 +212,7 @@ impl Subscribe {
                     tracing::info!("a subscription stands");
                 }
                 Event::Incoming(Incoming::Publish(publish)) => {
+                    quiet.as_mut().reset(tokio::time::Instant::now() + QUIET);
                     let topic = String::from_utf8_lossy(&publish.topic).into_owned();
                     let message = intake.take(&topic, &publish.payload).await.map_err(|_| Ended::Stopping)?;
                     if let Some(Command { topic, payload }) = message.command
@@ -191,6 +228,54 @@ impl Subscribe {
                 }
                 Event::Incoming(_) | Event::Outgoing(_) => {}
             }
+        }
+    }
+
+    fn shared(&self, filter: &str) -> String {
+        match &self.share {
+            Some(name) => format!("$share/{name}/{filter}"),
+            None => filter.to_owned(),
+        }
+    }
+
+    /// What the broker is asked for: our own topics, and those of the networks that the register has devices on.
+    fn filters(&self, register: &Register) -> Vec<String> {
+        let mut filters = vec![UP_FILTER];
+        if register.has_nodes_of(Format::Sparkplug) {
+            filters.extend(sparkplug::FILTERS);
+        }
+        if register.has_nodes_of(Format::Chirpstack) {
+            filters.extend(CHIRPSTACK_FILTERS);
+        }
+        filters.into_iter().map(|filter| self.shared(filter)).collect()
+    }
+
+    /// A session that starts clean and expires at once takes the place of the one that is drained (MQTT 5 §3.1.2.4).
+    async fn end_session(&self) {
+        let mut options = self.options("");
+        options.set_clean_start(true).set_session_expiry_interval(Some(0));
+        let (client, mut events) = AsyncClient::new(options, 1);
+        let ended = async {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Incoming::ConnAck(_))) => break client.try_disconnect().is_ok(),
+                    Ok(_) => {}
+                    Err(_) => break false,
+                }
+            }
+        };
+        let is_ended = tokio::time::timeout(self.keep_alive, ended).await.unwrap_or(false);
+        // The goodbye is queued; without it the broker ends the session as soon as the connection is gone.
+        tokio::time::timeout(Duration::from_millis(100), async { while events.poll().await.is_ok() {} })
+            .await
+            .ok();
+        if is_ended {
+            tracing::info!(
+                client_id = self.client_id,
+                "drained: the broker holds nothing more for this gateway"
+            );
+        } else {
+            tracing::error!("the session could not be ended: drain again");
         }
     }
 
@@ -224,16 +309,9 @@ impl Subscribe {
     }
 }
 
-/// What the broker is asked for: our own topics, and those of the networks that the register has devices on.
-fn filters(register: &Register) -> Vec<&'static str> {
-    let mut filters = vec![UP_FILTER];
-    if register.has_nodes_of(Format::Sparkplug) {
-        filters.extend(sparkplug::FILTERS);
-    }
-    if register.has_nodes_of(Format::Chirpstack) {
-        filters.extend(CHIRPSTACK_FILTERS);
-    }
-    filters
+/// Every filter that a gateway may ever have subscribed to.
+fn all_filters() -> impl Iterator<Item = &'static str> {
+    [UP_FILTER].into_iter().chain(sparkplug::FILTERS).chain(CHIRPSTACK_FILTERS)
 }
 
 type Taken = (String, Publish, oneshot::Receiver<Outcome>);
