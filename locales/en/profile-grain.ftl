@@ -39,6 +39,7 @@ grain-metric-co2 = Carbon dioxide
 grain-metric-o2 = Oxygen
 grain-threshold-hot-spot = Hot spot in the grain
 grain-threshold-phosphine = Phosphine in working air
+grain-threshold-silent = No readings from the device
 grain-harvest = Harvest
 grain-harvest-plot = Plot
 grain-harvest-buyer = Depot that buys

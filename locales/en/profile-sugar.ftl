@@ -35,6 +35,7 @@ sugar-metric-brix = Brix
 sugar-metric-pol = Pol
 sugar-threshold-damp = Too damp: sugar cakes
 sugar-threshold-hot = Store too hot
+sugar-threshold-silent = No readings from the device
 sugar-harvest = Harvest
 sugar-harvest-plot = Plot
 sugar-harvest-buyer = Mill that buys

@@ -26,6 +26,7 @@ timber-product-offcuts = Offcuts
 timber-metric-temp = Temperature
 timber-metric-rh = Relative humidity
 timber-threshold-kiln-hot = Kiln too hot
+timber-threshold-silent = No readings from the device
 timber-fell = Fell and crosscut
 timber-fell-compartment = Compartment
 timber-fell-permit = Felling permit

@@ -1,6 +1,7 @@
 # UN/ECE Recommendation 20 codes as people write them.
 unit-59 = ppm
 unit-C62 = { "" }
+unit-MIN = minutes
 unit-CEL = °C
 unit-CMT = cm
 unit-GP = mg/m³

@@ -39,6 +39,7 @@ grain-metric-co2 = 二氧化碳
 grain-metric-o2 = 氧气
 grain-threshold-hot-spot = 粮堆局部发热
 grain-threshold-phosphine = 空气中磷化氢超限
+grain-threshold-silent = 设备无数据上报
 grain-harvest = 收割
 grain-harvest-plot = 地块
 grain-harvest-buyer = 收购粮库

@@ -35,6 +35,7 @@ sugar-metric-brix = 锤度
 sugar-metric-pol = 转光度
 sugar-threshold-damp = 库内湿度过高，易结块
 sugar-threshold-hot = 库内温度过高
+sugar-threshold-silent = 设备无数据上报
 sugar-harvest = 砍收
 sugar-harvest-plot = 地块
 sugar-harvest-buyer = 收购糖厂

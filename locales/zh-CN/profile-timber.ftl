@@ -26,6 +26,7 @@ timber-product-offcuts = 加工剩余物
 timber-metric-temp = 温度
 timber-metric-rh = 相对湿度
 timber-threshold-kiln-hot = 干燥窑温度过高
+timber-threshold-silent = 设备无数据上报
 timber-fell = 采伐造材
 timber-fell-compartment = 林班小班
 timber-fell-permit = 采伐许可证号

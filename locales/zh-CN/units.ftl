@@ -1,6 +1,7 @@
 # UN/ECE Recommendation 20 codes as people write them.
 unit-59 = ppm
 unit-C62 = { "" }
+unit-MIN = 分钟
 unit-CEL = ℃
 unit-CMT = 厘米
 unit-GP = 毫克/立方米

@@ -7,5 +7,6 @@ pub mod fsck;
 pub mod readings;
 pub mod roster;
 pub mod sequencer;
+pub mod silence;
 pub mod strict_check;
 pub mod witnesses;

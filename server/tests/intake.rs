@@ -10,8 +10,9 @@ mod database;
 
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use server::service::{
+    alerts::silence,
     devices::{self, DeviceForm, KeyForm},
     intake,
     keys::Keys,
@@ -353,4 +354,45 @@ async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
     let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
     let drawn: Vec<_> = buckets.iter().map(|b| (b.from, b.min, b.mean, b.max, b.count)).collect();
     assert_eq!(drawn, [(at(start), 20.0, 21.5, 24.0, 4), (at(start + 180), 20.0, 25.0, 30.0, 2)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_falls_silent_raises_one_alert_that_its_next_reading_clears() {
+    let Some(world) = world("intake_silence").await else { return };
+    world.device("probe1", None).await;
+    let start = Utc::now();
+    let (store, profiles) = (&world.store, &world.profiles);
+    let look = async |hours: i64, minutes: i64| {
+        let now = start + TimeDelta::hours(hours) + TimeDelta::minutes(minutes);
+        let looked = silence::look(store, profiles, now).await.unwrap();
+        (looked.raised, looked.cleared)
+    };
+    let send = async |cti: u8, at: DateTime<Utc>, now: DateTime<Utc>| {
+        let bytes = pack("probe1", &[cti], 20, at.timestamp(), &world.gateway);
+        let item = Item {
+            topic: "suyuan/v1/depot/probe1/up",
+            received_ms: now.timestamp_millis(),
+            body: Body::Bytes(&bytes),
+        };
+        assert_eq!(
+            statuses(&intake::take(store, profiles, PEN, &[item], now).await.unwrap()),
+            [Status::Stored]
+        );
+        intake::check_strictly(store).await.unwrap();
+    };
+    assert_eq!(look(25, 0).await, (0, 0), "one that was just registered has time");
+    assert_eq!(look(27, 0).await, (1, 0));
+    assert_eq!(look(28, 0).await, (0, 0), "never twice for one silence");
+    let alert = world.alerts().await.remove(0);
+    assert_eq!((alert.rule.as_str(), alert.unit.as_str(), alert.threshold), ("silent", "MIN", 1560.0));
+    assert!((1_619.0..=1_620.0).contains(&alert.value), "{}", alert.value);
+    // What an outbox kept from the first hour is no reading of the last day.
+    send(1, start + TimeDelta::hours(1), start + TimeDelta::hours(28)).await;
+    assert_eq!(look(28, 1).await, (0, 0));
+    send(2, start + TimeDelta::hours(28), start + TimeDelta::hours(28)).await;
+    assert_eq!(look(28, 2).await, (0, 1));
+    assert!(world.alerts().await[0].cleared_at.is_some());
+    assert_eq!(look(53, 0).await, (0, 0));
+    assert_eq!(look(55, 0).await, (1, 0), "a new silence is a new alert");
+    assert_eq!(world.alerts().await.len(), 2);
 }

@@ -249,6 +249,17 @@ pub struct Threshold {
     pub source: String,
 }
 
+/// Devices of which a reading is expected at least so often: a longer silence raises an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Silence {
+    pub id: String,
+    /// Kinds of device.
+    pub devices: Vec<String>,
+    pub minutes: u32,
+    pub source: String,
+}
+
 /// How often something must be looked at, by the temperature measured there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -298,6 +309,8 @@ struct File {
     steps: Vec<Step>,
     #[serde(rename = "threshold", default)]
     thresholds: Vec<Threshold>,
+    #[serde(rename = "silence", default)]
+    silences: Vec<Silence>,
     #[serde(rename = "interval", default)]
     intervals: Vec<Interval>,
     #[serde(rename = "metric", default)]
@@ -316,6 +329,8 @@ pub enum ProfileError {
     Unknown { step: String, name: String },
     #[error("{0} is not a lower-case word with hyphens")]
     Name(String),
+    #[error("silence {0} lasts no minute")]
+    NoTime(String),
     #[error("the map of device kind {kind}")]
     DeviceMap { kind: String, source: MapError },
 }
@@ -408,6 +423,10 @@ impl Profile {
         &self.file.thresholds
     }
 
+    pub fn silences(&self) -> &[Silence] {
+        &self.file.silences
+    }
+
     pub fn intervals(&self) -> &[Interval] {
         &self.file.intervals
     }
@@ -445,6 +464,7 @@ impl Profile {
         format!("{}-metric-{metric}", self.id())
     }
 
+    /// The key of a rule that raises alerts, a threshold or a silence.
     pub fn threshold_key(&self, threshold: &str) -> String {
         format!("{}-threshold-{threshold}", self.id())
     }
@@ -472,6 +492,7 @@ fn check(file: &File) -> Result<(), ProfileError> {
         }
     }
     check_device_maps(file)?;
+    check_silences(file)?;
     file.steps.iter().try_for_each(|step| check_step(file, step))
 }
 
@@ -485,6 +506,20 @@ fn check_device_maps(file: &File) -> Result<(), ProfileError> {
     }
     let names = file.device_maps.iter().map(|usual| format!("{}/{}", usual.kind, usual.format.as_str()));
     no_doubles(names.collect::<Vec<_>>().iter().map(String::as_str))
+}
+
+/// An open alert is known by its device and rule: no two rules of a profile may share a name.
+fn check_silences(file: &File) -> Result<(), ProfileError> {
+    for silence in &file.silences {
+        if let Some(kind) = silence.devices.iter().find(|kind| !file.device_kinds.contains(kind)) {
+            return Err(unknown("silence", kind));
+        }
+        if silence.minutes == 0 {
+            return Err(ProfileError::NoTime(silence.id.clone()));
+        }
+    }
+    let thresholds = file.thresholds.iter().map(|threshold| threshold.id.as_str());
+    no_doubles(thresholds.chain(file.silences.iter().map(|silence| silence.id.as_str())))
 }
 
 fn no_doubles<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ProfileError> {

@@ -1,4 +1,7 @@
 //! Thresholds of the profiles: a reading past one raises an alert on what lies there; it clears only when well back.
+//! What no reading says, that there is none, is in [`silence`].
+
+pub mod silence;
 
 use std::collections::HashMap;
 
@@ -81,9 +84,7 @@ async fn raise(
     threshold: &Threshold,
     worst: Worst,
 ) -> Result<(), StoreError> {
-    let there = store::lot::holdings_at(conn, device.place_id).await?;
-    let mut lots: Vec<i64> = there.into_iter().map(|(_, lot)| lot.id).collect();
-    lots.dedup();
+    let lots = lots_at(conn, device.place_id).await?;
     let alert = NewAlert {
         party_id: device.party_id,
         place_id: device.place_id,
@@ -98,6 +99,13 @@ async fn raise(
     };
     store::alert::raise(conn, &alert).await?;
     Ok(())
+}
+
+async fn lots_at(conn: &mut Connection, place_id: i64) -> Result<Vec<i64>, StoreError> {
+    let there = store::lot::holdings_at(conn, place_id).await?;
+    let mut lots: Vec<i64> = there.into_iter().map(|(_, lot)| lot.id).collect();
+    lots.dedup();
+    Ok(lots)
 }
 
 fn worst(threshold: &Threshold, pack: &Measured<'_>) -> Option<Worst> {

@@ -1,5 +1,7 @@
 //! Readings by minute, hour and day, and the days that readings stand in.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::{
     prelude::*,
@@ -45,6 +47,33 @@ pub struct Sums {
     pub count: i64,
     /// Minutes that had no reading before.
     pub minutes: i32,
+}
+
+#[derive(QueryableByName)]
+struct Last {
+    #[diesel(sql_type = BigInt)]
+    device_id: i64,
+    #[diesel(sql_type = Timestamptz)]
+    start: DateTime<Utc>,
+}
+
+/// The last minute after `from` and up to `to` in which each of the devices has a reading; none: the device is left out.
+pub async fn last_minutes(
+    conn: &mut Connection,
+    devices: &[i64],
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<HashMap<i64, DateTime<Utc>>, StoreError> {
+    let rows: Vec<Last> = diesel::sql_query(
+        "select device_id, max(start) as start from rollup
+        where device_id = any($1) and span = 1 and start > $2 and start <= $3 group by device_id",
+    )
+    .bind::<Array<BigInt>, _>(devices)
+    .bind::<Timestamptz, _>(from)
+    .bind::<Timestamptz, _>(to)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.device_id, row.start)).collect())
 }
 
 #[derive(QueryableByName)]

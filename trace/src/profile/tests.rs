@@ -40,6 +40,7 @@ fn every_word_of_a_profile_is_translated() {
         wanted.extend(profile.sections().iter().map(|section| profile.section_key(section)));
         wanted.extend(profile.metrics().iter().map(|metric| profile.metric_key(&metric.id)));
         wanted.extend(profile.thresholds().iter().map(|threshold| profile.threshold_key(&threshold.id)));
+        wanted.extend(profile.silences().iter().map(|silence| profile.threshold_key(&silence.id)));
         let words = profile.roles().iter().chain(profile.place_kinds()).chain(profile.device_kinds());
         wanted.extend(words.map(|word| profile.word_key(word)));
         for locale in ["zh-CN", "en"] {
@@ -103,4 +104,18 @@ fn every_limit_says_where_it_stands() {
             assert!(field.limits.iter().all(|limit| limit.source.len() > 10), "{}", field.id);
         }
     }
+}
+
+#[test]
+fn a_silence_names_a_known_kind_of_device_some_minutes_and_no_other_rule() {
+    let grain = include_str!("../../../profiles/grain.toml");
+    let with = |from: &str, to: &str| {
+        assert!(grain.contains(from), "{from}");
+        Profile::parse(&grain.replacen(from, to, 1))
+    };
+    assert!(matches!(with("minutes = 1560", "minutes = 0"), Err(ProfileError::NoTime(id)) if id == "silent"));
+    let unknown = with("id = \"silent\", devices = [\"probe\"", "id = \"silent\", devices = [\"parrot\"");
+    assert!(matches!(unknown, Err(ProfileError::Unknown { name, .. }) if name == "parrot"));
+    let twice = with("id = \"silent\"", "id = \"hot-spot\"");
+    assert!(matches!(twice, Err(ProfileError::Twice(id)) if id == "hot-spot"));
 }
