@@ -1,5 +1,5 @@
 //! The anchorer is cut off between any two of its steps, hundreds of times, by a process that ends, a database that drops its
-//! connections, a node that forgets what it was sent, and a chain that is re-organised.
+//! connections, and a node that forgets what it was sent. What a re-organised chain does to it is in `anchors` and `chains`.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,6 @@ use server::{
 use trace::hash::sha256;
 
 const ROUNDS: u32 = 250;
-/// Deeper than any re-organisation here.
 const POLICY: &str = "gas_price_wei = 0\nfinality_blocks = 8";
 
 /// Polls the future so many times and lets it go wherever it stands then; how often it was polled.
@@ -128,7 +127,6 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
             }
             // Then it waits until it is sent again.
             7 if round % 128 == 7 => drop(dev.call("anvil_dropAllTransactions", json!([])).await),
-            11 => drop(dev.call("anvil_reorg", json!([1 + round % 4, []])).await),
             _ => {}
         }
     }
