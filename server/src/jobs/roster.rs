@@ -51,6 +51,7 @@ pub async fn step(store: &Store, ledger: &Ledger, keys: &Keys) -> Result<bool, R
     let mut transaction = store.begin().await?;
     let operator = crate::service::keys::operator(&mut transaction).await?;
     keys.found(&mut transaction, &operator).await?;
+    store::key::lock_history(&mut transaction).await?;
     let lines = roster_of(&mut transaction).await?;
     let due = is_due(&mut transaction, ledger, &lines).await?;
     if due {
@@ -62,6 +63,7 @@ pub async fn step(store: &Store, ledger: &Ledger, keys: &Keys) -> Result<bool, R
 
 /// States the roster as it is; returns its entry, which waits in the queue.
 pub(super) async fn state_now(conn: &mut Connection, keys: &Keys) -> Result<Hash, RosterError> {
+    store::key::lock_history(conn).await?;
     let lines = roster_of(conn).await?;
     state(conn, keys, &lines).await
 }

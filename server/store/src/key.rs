@@ -106,3 +106,14 @@ pub async fn retire(
         .await?;
     Ok(changed == 1)
 }
+
+/// Until the transaction ends, nobody else states anything of keys: so the log tells of them in the order in which they changed.
+pub async fn lock_history(conn: &mut Connection) -> Result<(), StoreError> {
+    /// `keys` in ASCII.
+    const HISTORY_LOCK: i64 = 0x6b65_7973;
+    diesel::sql_query("select pg_advisory_xact_lock($1)")
+        .bind::<diesel::sql_types::BigInt, _>(HISTORY_LOCK)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -109,6 +109,8 @@ impl Keys {
         seen: Option<Seen>,
         now: DateTime<Utc>,
     ) -> Result<Hash, KeysError> {
+        // A roster that was read before this statement's change must not stand after it, nor the other way round.
+        store::key::lock_history(conn).await?;
         let operator = operator(conn).await?;
         let step = statement_type(&statement).to_owned();
         let (profile, body) = (statement::profile_reference(), Body::Statement(statement));
