@@ -39,19 +39,24 @@ async fn a_year_ends_in_the_middle_of_the_season() {
     let stack = Stack::start(options, &mut |text| println!("{text}")).await.unwrap();
     let (old, new) = (stack.origin(), stack.next_origin());
 
-    // The log is sealed within a second, while people are enrolled and begin to work.
+    let addresses = stack.addresses();
+    let playing = tokio::spawn(async move { season::play(&addresses).await });
+    let count = "select count(*) from record where kind = 'event'";
+    within_a_minute("work is under way", || ask(&stack, count).trim().parse::<u32>().is_ok_and(|n| n > 5))
+        .await;
     println!("{}", stack.end_the_year().unwrap());
-    let report = season::play(&stack.addresses()).await.unwrap();
+    let report = playing.await.unwrap().unwrap();
 
     let state = log_state(&stack).await;
     assert_eq!(state["origin"], new.as_str());
     assert_eq!((&state["logs"][0]["state"], &state["logs"][1]["state"]), (&"sealed".into(), &"open".into()));
-    // The new log takes the work, and the sealed one ends with a roster.
-    let events = "select count(*) from entry e join record r on r.entry = e.hash where e.log_id = 2 and r.kind = 'event'";
-    let until = Instant::now() + Duration::from_mins(1);
-    while ask(&stack, events).trim().parse::<u32>().unwrap() == 0 {
-        assert!(Instant::now() < until, "the new log takes nothing");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    // Both logs took events, the new one as soon as it has its leader, and the sealed one ends with a roster.
+    for log in [1, 2] {
+        let events = format!(
+            "select count(*) from entry e join record r on r.entry = e.hash where e.log_id = {log} and r.kind = 'event'"
+        );
+        let took = || ask(&stack, &events).trim().parse::<u32>().is_ok_and(|n| n > 5);
+        within_a_minute(&format!("log {log} takes events"), took).await;
     }
     let last = "select r.step from entry e join record r on r.entry = e.hash where e.log_id = 1 order by e.index desc limit 1";
     assert_eq!(ask(&stack, last).trim(), "roster");
@@ -88,4 +93,12 @@ async fn a_year_ends_in_the_middle_of_the_season() {
     assert_eq!(mirrored.status.code(), Some(0), "{}", said(&mirrored));
     tokio::task::spawn_blocking(move || drop(stack)).await.unwrap();
     std::fs::remove_dir_all(data).unwrap_or_default();
+}
+
+async fn within_a_minute(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_mins(1);
+    while !holds() {
+        assert!(Instant::now() < until, "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
