@@ -380,7 +380,9 @@ impl Chain for Evm {
             json!([TraceLog::Anchored::SIGNATURE_HASH, key_of(origin), B256::from(U256::from(wanted))]);
         if wanted == newest.size {
             let logs = self.logs(newest.blockNumber, newest.blockNumber, &topics).await?;
-            return logs.last().map(|log| Self::anchored(log, origin)).transpose();
+            // Never `None`: the contract has a head, and its next one needs the proof from there.
+            let log = logs.last().ok_or(ChainError::Unsettled { size: wanted })?;
+            return Self::anchored(log, origin).map(Some);
         }
         for (from, to) in self.pages_down(newest.blockNumber).await? {
             if let Some(log) = self.logs(from, to, &topics).await?.last() {

@@ -65,6 +65,8 @@ pub enum ChainError {
     Refused(Refusal),
     #[error("the node answered what was not asked: {0}")]
     Malformed(&'static str),
+    #[error("the block of the head of {size} entries does not show it: the chain is being re-organised")]
+    Unsettled { size: u64 },
     #[error("no block took the transaction {0} within a minute")]
     NotMined(Hash),
     #[error("the blocks {first} to {newest} are more than are looked through")]

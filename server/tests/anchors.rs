@@ -93,7 +93,7 @@ async fn what_a_reorganised_chain_forgot_is_sent_again() {
     let first = world.until(&dev, &mut anchorer, "anchored").await;
     let depth =
         dev.evm.block_number().await.unwrap() + 1 - u64::try_from(first.block_number.unwrap()).unwrap();
-    dev.call("anvil_reorg", json!([depth, []])).await;
+    dev.anvil.reorganise(depth, json!([])).await;
     assert!(dev.evm.find(ORIGIN, None).await.unwrap().is_none(), "the chain forgot it");
     let again = world.until(&dev, &mut anchorer, "final").await;
     assert_eq!((again.id, again.tx_hash), (first.id, first.tx_hash), "the same transaction in another block");

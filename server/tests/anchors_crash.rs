@@ -1,5 +1,5 @@
 //! The anchorer is cut off between any two of its steps, hundreds of times, by a process that ends, a database that drops its
-//! connections, and a node that forgets what it was sent. What a re-organised chain does to it is in `anchors` and `chains`.
+//! connections, a node that forgets what it was sent, and a chain that is re-organised.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,6 +34,7 @@ use server::{
 use trace::hash::sha256;
 
 const ROUNDS: u32 = 250;
+/// Deeper than any re-organisation here.
 const POLICY: &str = "gas_price_wei = 0\nfinality_blocks = 8";
 
 /// Polls the future so many times and lets it go wherever it stands then; how often it was polled.
@@ -93,7 +94,7 @@ async fn heads(dev: &Dev) -> Vec<(u64, String, String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
     let Some(mut world) = World::new("anchors_cut_off").await else { return };
-    let dev = Dev::on(Anvil::with_blocks(0, "0.03").await, "dev", POLICY).await;
+    let dev = Dev::on(Anvil::with_blocks(0, Duration::from_millis(30)).await, "dev", POLICY).await;
     let (admin, connection) = tokio_postgres::connect(&world.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let (mut cut, mut whole, mut usual) = (0, 0, 1_000);
@@ -127,6 +128,7 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
             }
             // Then it waits until it is sent again.
             7 if round % 128 == 7 => drop(dev.call("anvil_dropAllTransactions", json!([])).await),
+            11 => dev.anvil.reorganise(u64::from(1 + round % 4), json!([])).await,
             _ => {}
         }
     }

@@ -26,7 +26,7 @@ use anchoring::{AT_ONCE, Dev, FREE, ORIGIN, World, hex};
 use contracts::{Evm, Rpc, Terms};
 use node::{Anvil, CHAIN_ID, account};
 use proxy::Proxy;
-use serde_json::{Value, json};
+use serde_json::json;
 use server::jobs;
 
 /// What a public chain asks for.
@@ -42,11 +42,10 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// A chain where gas is paid for, blocks come when the test says so, and the anchorer's account has money.
 async fn paid(policy: &str) -> Dev {
-    let anvil = Anvil::with_blocks(0, "0.2").await;
+    let anvil = Anvil::with_blocks(0, Duration::from_millis(200)).await;
     let dev = Dev::on(anvil, "paid", policy).await;
     dev.call("anvil_setBalance", json!([format!("{:#x}", account(2).address()), "0xde0b6b3a7640000"])).await;
-    dev.call("evm_setIntervalMining", json!([0])).await;
-    dev.call("evm_setAutomine", json!([false])).await;
+    dev.anvil.rest().await;
     dev
 }
 
@@ -59,7 +58,7 @@ async fn a_chain_that_is_down_or_reorganised_leaves_the_others_alone() {
     let Some(mut world) = World::new("chains_many").await else { return };
     // A chain is told from another by its id and the contract's address: the dev chains have one id.
     let start = async |name: &str, place: u8, policy: &str| {
-        let anvil = Anvil::with_blocks(0, "0.2").await;
+        let anvil = Anvil::with_blocks(0, Duration::from_millis(200)).await;
         for _ in 1..place {
             anvil.contract().await;
         }
@@ -102,7 +101,7 @@ async fn a_chain_that_is_down_or_reorganised_leaves_the_others_alone() {
     let depth =
         own.evm.block_number().await.unwrap() + 1 - u64::try_from(before.block_number.unwrap()).unwrap();
     if before.state == "anchored" {
-        own.call("anvil_reorg", json!([depth, []])).await;
+        own.anvil.reorganise(depth, json!([])).await;
     }
     world.grow(2).await;
     until("the reorganised chain catches up", async || own.size().await == 9).await;
@@ -234,8 +233,7 @@ async fn an_anchor_that_a_reorganised_chain_reverts_fails_with_its_gas() {
     let theirs = dev.evm.ticket(&other, Terms { nonce: 0, gas_price: 0 }, &head, &proof).unwrap();
     let depth =
         dev.evm.block_number().await.unwrap() + 1 - u64::try_from(taken.block_number.unwrap()).unwrap();
-    let _: Value =
-        dev.call("anvil_reorg", json!([depth.max(1), [[hex(&theirs.raw), 0], [hex(&taken.raw), 0]]])).await;
+    dev.anvil.reorganise(depth.max(1), json!([[hex(&theirs.raw), 0], [hex(&taken.raw), 0]])).await;
     for _ in 0..5 {
         mine(&dev).await;
     }

@@ -1,50 +1,53 @@
 //! A dev chain of a test's own.
 
+#![allow(dead_code, reason = "no test uses all of it")]
+
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use contracts::{Account, Address, Receipt, Rpc, deploy};
+use serde_json::{Value, json};
+use tokio::{sync::Mutex, task::JoinHandle};
 
 pub const CHAIN_ID: u64 = 31_337;
 
 /// anvil; ends with the test.
+///
+/// Its blocks are asked for from here: anvil mines on its own while it re-organises itself, and a block that comes in between
+/// leaves a chain with a hole, whose state knows nothing of transactions that stand in its blocks (1.7.1).
 pub struct Anvil {
     child: Child,
     pub url: String,
+    /// Held while blocks are added or taken back.
+    blocks: Arc<Mutex<()>>,
+    miner: JoinHandle<()>,
 }
 
 impl Anvil {
     /// With a block a second. `base_fee` in wei a unit of gas: 0 is free gas, as on a consortium chain.
     pub async fn start(base_fee: u64) -> Self {
-        Self::with_blocks(base_fee, "1").await
+        Self::with_blocks(base_fee, Duration::from_secs(1)).await
     }
 
-    /// With a block each so many seconds.
-    pub async fn with_blocks(base_fee: u64, seconds: &str) -> Self {
+    /// With a block after each `pause`.
+    pub async fn with_blocks(base_fee: u64, pause: Duration) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/node_modules/.bin/anvil");
         let child = Command::new(program)
-            .args([
-                "--port",
-                &port,
-                "--block-time",
-                seconds,
-                "--order",
-                "fifo",
-                "--silent",
-                "--gas-price",
-                "0",
-            ])
+            .args(["--port", &port, "--no-mining", "--order", "fifo", "--silent", "--gas-price", "0"])
             .args(["--block-base-fee-per-gas", &base_fee.to_string()])
             .stdout(Stdio::null())
             .spawn()
             .expect("the dev chain is installed by `npm ci` in contracts/, which `make test` runs first");
-        let anvil = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let (url, blocks) = (format!("http://127.0.0.1:{port}"), Arc::default());
+        let miner = tokio::spawn(mine(rpc_at(&url), Arc::clone(&blocks), pause));
+        let anvil = Self { child, url, blocks, miner };
         for _ in 0..500 {
-            if anvil.rpc().call::<serde_json::Value>("eth_chainId", serde_json::json!([])).await.is_ok() {
+            if anvil.rpc().call::<Value>("eth_chainId", json!([])).await.is_ok() {
                 return anvil;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -52,8 +55,21 @@ impl Anvil {
         panic!("the dev chain does not answer");
     }
 
+    /// Replaces the newest `depth` blocks by as many others. `transactions`: raw ones in hex, with the block of the new ones,
+    /// counted from 0, that takes each.
+    pub async fn reorganise(&self, depth: u64, transactions: Value) {
+        let _held = self.blocks.lock().await;
+        self.rpc().call::<Value>("anvil_reorg", json!([depth, transactions])).await.unwrap();
+    }
+
+    /// From now on blocks come when the test says so.
+    pub async fn rest(&self) {
+        let _held = self.blocks.lock().await;
+        self.miner.abort();
+    }
+
     pub fn rpc(&self) -> Rpc {
-        Rpc::new(reqwest::Client::new(), &self.url).unwrap()
+        rpc_at(&self.url)
     }
 
     /// `account(1)` owns it, `account(9)` is the regulator.
@@ -62,8 +78,22 @@ impl Anvil {
     }
 }
 
+fn rpc_at(url: &str) -> Rpc {
+    Rpc::new(reqwest::Client::new(), url).unwrap()
+}
+
+async fn mine(rpc: Rpc, blocks: Arc<Mutex<()>>, pause: Duration) {
+    loop {
+        tokio::time::sleep(pause).await;
+        let _held = blocks.lock().await;
+        // Before it listens, and while the test stops it, there is no answer.
+        drop(rpc.call::<Value>("evm_mine", json!([])).await);
+    }
+}
+
 impl Drop for Anvil {
     fn drop(&mut self) {
+        self.miner.abort();
         self.child.kill().unwrap_or_default();
         drop(self.child.wait());
     }
