@@ -10,33 +10,26 @@
 mod database;
 mod farm;
 mod house;
+mod registered;
+mod silo;
 
 use actix_web::{
     http::{StatusCode, header},
     test::TestRequest,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use farm::Farm;
 use serde_json::{Value, json};
-use server::service::{
-    devices::{self, DeviceForm, KeyForm},
-    intake,
-};
+use server::service::{devices, intake};
+use silo::{PEN, UP};
 use store::{dead_letter, party};
 use trace::{
-    hash::Hash,
-    keys::{Custody, SecretKey},
+    keys::SecretKey,
     pack::{
         self,
-        carriage::{Body, Item, Outcome, Status},
-        senml::{Number, Reading, Value as Datum, write_cbor},
+        carriage::{Outcome, Status},
     },
-    record::statement::{Possession, prove_possession},
 };
-use uuid::Uuid;
-
-const PEN: u32 = 32473;
-const UP: &str = "suyuan/v1/depot/probe1/up";
 
 struct World {
     farm: Farm,
@@ -49,65 +42,28 @@ struct World {
 async fn world(name: &str) -> Option<World> {
     let farm = Farm::open(name).await?;
     let depot = farm.party("depot").await;
-    let mut conn = farm.state.store.connection().await.unwrap();
-    let bin = party::NewPlace {
-        party_id: depot.id,
-        slug: "bin1",
-        kind: "bin",
-        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
-        name: Some("Bin 1"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    party::insert_place(&mut conn, &bin).await.unwrap();
-    let gateway = SecretKey::from_seed(&[9; 32]);
-    let held = key_form(&gateway, &depot, Custody::Platform);
-    devices::enrol_gateway(&farm.state.store, &farm.state.keys, PEN, &depot, &held).await.unwrap();
+    silo::build(&farm.state.store, &depot).await;
+    let gateway = silo::gateway(&farm.state.store, &farm.state.keys, &depot).await;
     let scopes = vec!["gateway".to_owned()];
     let token = farm.state.accounts.issue_token(depot.id, "gateway", &scopes, None).await.unwrap();
     let now = DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap();
     Some(World { farm, depot, gateway, token, now })
 }
 
-fn key_form(secret: &SecretKey, party: &party::Party, custody: Custody) -> KeyForm {
-    let jti = Uuid::now_v7();
-    let possession =
-        Possession { aud: "suyuan".to_owned(), jti, kid: secret.kid(), party: party.iss.clone(), custody };
-    let pop = prove_possession(&possession, secret);
-    KeyForm { jti, public: Hash(*secret.public().as_bytes()), custody, pop }
-}
-
 impl World {
     async fn register(&self, key: Option<&SecretKey>) {
-        let (format, signing) = if key.is_some() { ("cose", "device") } else { ("senml+json", "gateway") };
-        let form = json!({
-            "party": "depot", "device": "probe1", "kind": "probe", "profile": "grain",
-            "format": format, "signing": signing, "place": "bin1", "map": null, "key": null,
-        });
-        let mut form: DeviceForm = serde_json::from_value(form).unwrap();
-        form.key = key.map(|key| key_form(key, &self.depot, Custody::Device));
         let state = &self.farm.state;
+        let form = silo::probe("probe1", key.map(|key| silo::key_form(key, &state.keys, &self.depot)));
         devices::register(&state.store, &state.keys, &state.profiles, PEN, &self.depot, &form).await.unwrap();
     }
 
     fn pack(&self, cti: &[u8], key: &SecretKey) -> Vec<u8> {
-        let base_name = format!("urn:dev:org:{PEN}-depot:probe1:");
-        let reading = Reading {
-            name: format!("{base_name}temp"),
-            unit: Some("Cel".to_owned()),
-            time_us: (self.now.timestamp() - 5) * 1_000_000,
-            value: Some(Datum::Number(Number::integer(40))),
-            sum: None,
-        };
-        pack::sign(cti, &write_cbor(&base_name, &[reading]).unwrap(), key).unwrap()
+        silo::pack("probe1", cti, self.now - TimeDelta::seconds(5), &[("temp", "Cel", 40)], key)
     }
 
     /// A message that arrived just now.
     async fn take(&self, bytes: &[u8]) -> Outcome {
-        let state = &self.farm.state;
-        let item = Item { topic: UP, received_ms: self.now.timestamp_millis(), body: Body::Bytes(bytes) };
+        let (state, item) = (&self.farm.state, silo::item(UP, self.now, bytes));
         intake::take(&state.store, &state.profiles, PEN, &[item], self.now).await.unwrap().remove(0)
     }
 
@@ -233,7 +189,7 @@ async fn what_a_gateway_still_passes_on_unread_stays_one_letter_and_a_new_messag
     assert_eq!(world.outcome().await.as_deref(), Some("not-a-pack"), "the server's own word stays");
 
     world.replay(id, &keeper).await;
-    let later = Item { topic: UP, received_ms: world.now.timestamp_millis() + 1, body: Body::Bytes(payload) };
+    let later = silo::item(UP, world.now + TimeDelta::milliseconds(1), payload);
     let state = &world.farm.state;
     intake::take(&state.store, &state.profiles, PEN, &[later], world.now).await.unwrap();
     let letters = world.letters().await;

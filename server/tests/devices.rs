@@ -10,55 +10,24 @@
 mod database;
 mod farm;
 mod house;
+mod registered;
+mod silo;
 
 use actix_web::{
     http::{StatusCode, header},
     test::TestRequest,
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use farm::Farm;
-use server::service::{
-    devices::{self, KeyForm},
-    intake,
-};
-use store::party;
-use trace::{
-    hash::{Hash, sha256},
-    keys::{Custody, SecretKey},
-    pack::{
-        self,
-        carriage::{Body, Item, Status},
-        senml::{Number, Reading, Value, write_cbor},
-    },
-    record::statement::{Possession, prove_possession},
-};
-use uuid::Uuid;
-
-const PEN: u32 = 32473;
+use server::service::intake;
+use silo::{PEN, UP};
+use trace::{hash::sha256, keys::SecretKey, pack::carriage::Status};
 
 /// The depot has a bin, and a gateway whose key is returned.
 async fn fitted_out(farm: &Farm) -> SecretKey {
-    let depot = farm.party("depot").await;
-    let bin = party::NewPlace {
-        party_id: depot.id,
-        slug: "bin1",
-        kind: "bin",
-        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
-        name: Some("Bin 1"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    party::insert_place(&mut farm.state.store.connection().await.unwrap(), &bin).await.unwrap();
-    let gateway = SecretKey::from_seed(&[9; 32]);
-    let (jti, custody) = (Uuid::now_v7(), Custody::Platform);
-    let possession =
-        Possession { aud: "suyuan".to_owned(), jti, kid: gateway.kid(), party: depot.iss.clone(), custody };
-    let pop = prove_possession(&possession, &gateway);
-    let held = KeyForm { jti, public: Hash(*gateway.public().as_bytes()), custody, pop };
-    devices::enrol_gateway(&farm.state.store, &farm.state.keys, PEN, &depot, &held).await.unwrap();
-    gateway
+    let (state, depot) = (&farm.state, farm.party("depot").await);
+    silo::build(&state.store, &depot).await;
+    silo::gateway(&state.store, &state.keys, &depot).await
 }
 
 async fn register(farm: &Farm, cookie: &str, name: &str, map: &str) -> (StatusCode, String) {
@@ -80,23 +49,11 @@ async fn register(farm: &Farm, cookie: &str, name: &str, map: &str) -> (StatusCo
 
 /// One pack with a battery and a temperature, measured at `at_s`.
 async fn measured(farm: &Farm, gateway: &SecretKey, cti: u8, at_s: i64) {
-    let base_name = format!("urn:dev:org:{PEN}-depot:probe1:");
-    let reading = |name: &str, unit: &str, value| Reading {
-        name: format!("{base_name}{name}"),
-        unit: Some(unit.to_owned()),
-        time_us: at_s * 1_000_000,
-        value: Some(Value::Number(Number::integer(value))),
-        sum: None,
-    };
-    let readings = [reading("battery", "%EL", 83), reading("p1/temp", "Cel", 21)];
-    let bytes = pack::sign(&[cti], &write_cbor(&base_name, &readings).unwrap(), gateway).unwrap();
-    let now = Utc::now();
-    let item = Item {
-        topic: "suyuan/v1/depot/probe1/up",
-        received_ms: now.timestamp_millis(),
-        body: Body::Bytes(&bytes),
-    };
-    let state = &farm.state;
+    let at = DateTime::from_timestamp(at_s, 0).unwrap();
+    let readings = [("battery", "%EL", 83), ("p1/temp", "Cel", 21)];
+    let bytes = silo::pack("probe1", &[cti], at, &readings, gateway);
+    let (state, now) = (&farm.state, Utc::now());
+    let item = silo::item(UP, now, &bytes);
     let outcomes = intake::take(&state.store, &state.profiles, PEN, &[item], now).await.unwrap();
     assert_eq!(outcomes[0].status, Status::Stored);
     while intake::check_strictly(&state.store).await.unwrap() > 0 {}

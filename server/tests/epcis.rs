@@ -9,8 +9,10 @@
 
 mod database;
 mod house;
+mod registered;
 
 use chrono::Utc;
+use registered::{party_of, place_of};
 use serde_json::{Value, json};
 use server::service::{
     capture_epcis::{Outcome, Reason, capture},
@@ -45,20 +47,6 @@ async fn world(name: &str) -> Option<World> {
     keys.enrol_platform(&mut transaction, &new).await.unwrap();
     transaction.commit().await.unwrap();
     Some(World { url, store, keys, carrier })
-}
-
-async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
-    let iss = format!("https://id.gs1.org/417/{pgln}");
-    let new = party::NewParty {
-        slug,
-        role,
-        iss: &iss,
-        name: Some(slug),
-        county: None,
-        company_prefix: None,
-        person_id: None,
-    };
-    party::insert(conn, &new).await.unwrap()
 }
 
 fn arrival(id: Option<&str>) -> Value {
@@ -364,18 +352,7 @@ async fn epochs_of_a_bin_are_one_step_upstream_and_downstream() {
 async fn ship(conn: &mut Connection, world: &World, to: &party::Party, number: &str) {
     let uri = format!("https://id.gs1.org/01/09520123456788/10/{number}");
     let sent = lot::by_uri(conn, &uri).await.unwrap().unwrap();
-    let yard = party::NewPlace {
-        party_id: world.carrier.id,
-        slug: "yard",
-        kind: "yard",
-        uri: "https://id.gs1.org/414/9520123456788",
-        name: Some("yard"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    let from = party::insert_place(conn, &yard).await.unwrap();
+    let from = place_of(conn, &world.carrier, "yard", "yard").await;
     let new = store::consignment::NewConsignment {
         number: "D-1",
         shipper_id: world.carrier.id,

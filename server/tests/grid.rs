@@ -2,23 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what it expects by failing")]
 
 mod database;
+mod registered;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use registered::{party_of, place_of};
 use server::service::{
     account::Member,
     grid::{self, GridError, GridForm, Look, Point},
 };
-use store::{Connection, Store, device, party, reading};
+use store::{Store, device, reading};
 
 fn now() -> DateTime<Utc> {
     "2026-11-21T09:00:00Z".parse().unwrap()
-}
-
-async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
-    let iss = format!("https://id.gs1.org/417/{pgln}");
-    let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
-    let new = party::NewParty { slug, role, iss: &iss, name, county, company_prefix, person_id };
-    party::insert(conn, &new).await.unwrap()
 }
 
 struct World {
@@ -34,18 +29,7 @@ async fn world() -> Option<World> {
     let mut conn = store.connection().await.unwrap();
     let depot = party_of(&mut conn, "depot", "depot", "9520123456788").await;
     let other = party_of(&mut conn, "other", "depot", "9520123456795").await;
-    let bin = party::NewPlace {
-        party_id: depot.id,
-        slug: "b01",
-        kind: "bin",
-        uri: "https://id.gs1.org/414/9520123456788/254/b01",
-        name: Some("Bin 1"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    let place = party::insert_place(&mut conn, &bin).await.unwrap();
+    let place = place_of(&mut conn, &depot, "bin", "b01").await;
     let new = device::NewDevice {
         party_id: depot.id,
         name: "probe1",

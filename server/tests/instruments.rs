@@ -9,55 +9,32 @@
 mod database;
 mod farm;
 mod house;
+mod registered;
+mod silo;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use farm::{Farm, gln};
 use serde_json::json;
 use server::service::{
-    devices::{self, KeyForm},
+    devices::{self, DeviceForm},
     intake,
 };
-use trace::{
-    hash::Hash,
-    keys::{Custody, SecretKey},
-    pack::{
-        self,
-        carriage::{Body, Item},
-        senml::{Number, Reading, Value, write_cbor},
-    },
-    record::statement::{Possession, prove_possession},
-};
-use uuid::Uuid;
+use silo::PEN;
 
 impl Farm {
     /// The depot's weighbridge weighs through a gateway of the depot.
     async fn weigh(&self, kilograms: i64, at: DateTime<Utc>) {
-        let (depot, gateway) = (self.party("depot").await, SecretKey::from_seed(&[8; 32]));
-        let (state, pen) = (&self.state, self.state.config.identifiers.pen);
+        let (state, depot) = (&self.state, self.party("depot").await);
         let place = json!({"party": "depot", "slug": "gate", "kind": "depot", "name": "gate",
             "gln": gln(130), "extension": "gate"});
         self.registry().place(&serde_json::from_value(place).unwrap()).await.unwrap();
-        let (jti, custody, party) = (Uuid::now_v7(), Custody::Device, depot.iss.clone());
-        let aud = state.keys.ledger().to_owned();
-        let pop = prove_possession(&Possession { aud, jti, kid: gateway.kid(), party, custody }, &gateway);
-        let key = KeyForm { jti, public: Hash(*gateway.public().as_bytes()), custody, pop };
-        devices::enrol_gateway(&state.store, &state.keys, pen, &depot, &key).await.unwrap();
-        let bridge = json!({"party": "depot", "device": "bridge1", "kind": "weighbridge", "profile": "grain",
-            "format": "senml+json", "signing": "gateway", "place": "gate", "map": null, "key": null});
-        let bridge = serde_json::from_value(bridge).unwrap();
-        devices::register(&state.store, &state.keys, &state.profiles, pen, &depot, &bridge).await.unwrap();
-        let base_name = format!("urn:dev:org:{pen}-depot:bridge1:");
-        let reading = Reading {
-            name: format!("{base_name}gross"),
-            unit: Some("kg".to_owned()),
-            time_us: at.timestamp_micros(),
-            value: Some(Value::Number(Number::integer(kilograms))),
-            sum: None,
-        };
-        let bytes = pack::sign(&[1; 16], &write_cbor(&base_name, &[reading]).unwrap(), &gateway).unwrap();
-        let received_ms = at.timestamp_millis();
-        let item = Item { topic: "suyuan/v1/depot/bridge1/up", received_ms, body: Body::Bytes(&bytes) };
-        intake::take(&state.store, &state.profiles, pen, &[item], Utc::now()).await.unwrap();
+        let gateway = silo::gateway(&state.store, &state.keys, &depot).await;
+        let (kind, place) = ("weighbridge".to_owned(), "gate".to_owned());
+        let bridge = DeviceForm { kind, place, ..silo::probe("bridge1", None) };
+        devices::register(&state.store, &state.keys, &state.profiles, PEN, &depot, &bridge).await.unwrap();
+        let bytes = silo::pack("bridge1", &[1; 16], at, &[("gross", "kg", kilograms)], &gateway);
+        let item = silo::item("suyuan/v1/depot/bridge1/up", at, &bytes);
+        intake::take(&state.store, &state.profiles, PEN, &[item], Utc::now()).await.unwrap();
         assert_eq!(intake::check_strictly(&state.store).await.unwrap(), 1);
     }
 }

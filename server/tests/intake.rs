@@ -7,31 +7,29 @@
 )]
 
 mod database;
+mod registered;
+mod silo;
 
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use registered::party_of;
 use server::service::{
     alerts::silence,
-    devices::{self, DeviceForm, KeyForm},
+    devices::{self, DeviceForm},
     intake,
     keys::Keys,
     profiles::Profiles,
 };
-use store::{Connection, Store, alert, dead_letter, party};
+use silo::{PEN, UP};
+use store::{Store, alert, dead_letter, party};
 use trace::{
     hash::{Hash, sha256},
-    keys::{Custody, SecretKey},
-    pack::{
-        self,
-        carriage::{Body, Item, Outcome, Status},
-        senml::{Number, Reading, Value, write_cbor},
-    },
-    record::statement::{Possession, prove_possession},
+    keys::SecretKey,
+    pack::carriage::{Body, Item, Outcome, Status},
+    uplink::Format,
 };
-use uuid::Uuid;
 
-const PEN: u32 = 32473;
 const NOW_S: i64 = 1_795_000_000;
 
 struct World {
@@ -43,13 +41,6 @@ struct World {
     gateway: SecretKey,
 }
 
-async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
-    let iss = format!("https://id.gs1.org/417/{pgln}");
-    let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
-    let new = party::NewParty { slug, role, iss: &iss, name, county, company_prefix, person_id };
-    party::insert(conn, &new).await.unwrap()
-}
-
 async fn world(name: &str) -> Option<World> {
     let url = database::fresh(name).await?;
     let store = Store::open(&url, 8).unwrap();
@@ -59,47 +50,20 @@ async fn world(name: &str) -> Option<World> {
     let operator = party_of(&mut transaction, "operator", "operator", "9520000000004").await;
     keys.found(&mut transaction, &operator).await.unwrap();
     let depot = party_of(&mut transaction, "depot", "depot", "9520123456788").await;
-    let bin = party::NewPlace {
-        party_id: depot.id,
-        slug: "bin1",
-        kind: "bin",
-        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
-        name: Some("Bin 1"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    let place = party::insert_place(&mut transaction, &bin).await.unwrap();
     transaction.commit().await.unwrap();
-    let gateway = SecretKey::from_seed(&[9; 32]);
-    let form = key_form(&gateway, &operator, Custody::Platform);
-    devices::enrol_gateway(&store, &keys, PEN, &operator, &form).await.unwrap();
+    let place = silo::build(&store, &depot).await;
+    let gateway = silo::gateway(&store, &keys, &operator).await;
     Some(World { store, keys, profiles, depot, place, gateway })
-}
-
-fn key_form(secret: &SecretKey, party: &party::Party, custody: Custody) -> KeyForm {
-    let jti = Uuid::now_v7();
-    let possession =
-        Possession { aud: "suyuan".to_owned(), jti, kid: secret.kid(), party: party.iss.clone(), custody };
-    let pop = prove_possession(&possession, secret);
-    KeyForm { jti, public: Hash(*secret.public().as_bytes()), custody, pop }
 }
 
 impl World {
     async fn device(&self, name: &str, key: Option<&SecretKey>) -> devices::Registered {
-        let (format, signing) = if key.is_some() { ("cose", "device") } else { ("senml+json", "gateway") };
-        let form = serde_json::json!({
-            "party": "depot", "device": name, "kind": "probe", "profile": "grain",
-            "format": format, "signing": signing, "place": "bin1", "map": null, "key": null,
-        });
-        let mut form: DeviceForm = serde_json::from_value(form).unwrap();
-        form.key = key.map(|key| key_form(key, &self.depot, Custody::Device));
+        let form = silo::probe(name, key.map(|key| silo::key_form(key, &self.keys, &self.depot)));
         devices::register(&self.store, &self.keys, &self.profiles, PEN, &self.depot, &form).await.unwrap()
     }
 
     async fn take(&self, items: &[Item<'_>]) -> Vec<Outcome> {
-        let now = DateTime::from_timestamp(NOW_S, 0).unwrap();
+        let now = at(NOW_S);
         intake::take(&self.store, &self.profiles, PEN, items, now).await.unwrap()
     }
 
@@ -119,21 +83,17 @@ impl World {
     }
 }
 
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap()
+}
+
+/// Two points of a device, of which the second is this warm.
 fn pack(device: &str, cti: &[u8], degrees: i64, at_s: i64, key: &SecretKey) -> Vec<u8> {
-    let base_name = format!("urn:dev:org:{PEN}-depot:{device}:");
-    let reading = |point: &str, value| Reading {
-        name: format!("{base_name}{point}/temp"),
-        unit: Some("Cel".to_owned()),
-        time_us: at_s * 1_000_000,
-        value: Some(Value::Number(Number::integer(value))),
-        sum: None,
-    };
-    let senml = write_cbor(&base_name, &[reading("p1", 20), reading("p2", degrees)]).unwrap();
-    pack::sign(cti, &senml, key).unwrap()
+    silo::pack(device, cti, at(at_s), &[("p1/temp", "Cel", 20), ("p2/temp", "Cel", degrees)], key)
 }
 
 fn item<'a>(topic: &'a str, bytes: &'a [u8]) -> Item<'a> {
-    Item { topic, received_ms: NOW_S * 1_000, body: Body::Bytes(bytes) }
+    silo::item(topic, at(NOW_S), bytes)
 }
 
 fn statuses(outcomes: &[Outcome]) -> Vec<Status> {
@@ -146,19 +106,18 @@ async fn a_pack_is_stored_once_and_its_leaf_waits_for_the_strict_check() {
     world.device("probe1", None).await;
     let before = world.queued().await;
     let bytes = pack("probe1", &[1; 16], 21, NOW_S - 5, &world.gateway);
-    let up = "suyuan/v1/depot/probe1/up";
-    let outcomes = world.take(&[item(up, &bytes), item(up, &bytes)]).await;
+    let outcomes = world.take(&[item(UP, &bytes), item(UP, &bytes)]).await;
     assert_eq!(statuses(&outcomes), [Status::Stored, Status::Duplicate]);
     assert_eq!(outcomes[0].cti.as_deref(), Some(&[1; 16][..]));
-    assert_eq!(statuses(&world.take(&[item(up, &bytes)]).await), [Status::Duplicate]);
+    assert_eq!(statuses(&world.take(&[item(UP, &bytes)]).await), [Status::Duplicate]);
     assert_eq!(world.queued().await, before, "no leaf before the strict check");
     assert_eq!(intake::check_strictly(&world.store).await.unwrap(), 1);
     assert_eq!(intake::check_strictly(&world.store).await.unwrap(), 0);
     assert_eq!(world.queued().await, before + 1);
     // Converted anew by another gateway: the same message is the same pack, whatever its bytes.
     let again = pack("probe1", &[1; 16], 22, NOW_S - 5, &world.gateway);
-    assert_eq!(statuses(&world.take(&[item(up, &again)]).await), [Status::Duplicate]);
-    let now = DateTime::from_timestamp(NOW_S, 0).unwrap();
+    assert_eq!(statuses(&world.take(&[item(UP, &again)]).await), [Status::Duplicate]);
+    let now = at(NOW_S);
     let latest =
         devices::latest_at(&mut world.store.connection().await.unwrap(), world.place.id, now).await.unwrap();
     let values: Vec<(&str, f64)> =
@@ -174,7 +133,7 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
     let own = SecretKey::from_seed(&[11; 32]);
     world.device("probe2", Some(&own)).await;
     let stranger = SecretKey::from_seed(&[12; 32]);
-    let (one, two) = ("suyuan/v1/depot/probe1/up", "suyuan/v1/depot/probe2/up");
+    let (one, two) = (UP, "suyuan/v1/depot/probe2/up");
     let good = pack("probe1", &[1], 21, NOW_S, &world.gateway);
     let unknown = pack("probe1", &[2], 21, NOW_S, &stranger);
     let misplaced = pack("probe2", &[3], 21, NOW_S, &world.gateway);
@@ -183,15 +142,7 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
     let mut forged = pack("probe1", &[6], 21, NOW_S, &world.gateway);
     let last = forged.len() - 1;
     forged[last - 40] ^= 1;
-    let invented = [Reading {
-        name: format!("urn:dev:org:{PEN}-depot:probe1:t"),
-        unit: Some("degrees".to_owned()),
-        time_us: NOW_S * 1_000_000,
-        value: Some(Value::Number(Number::integer(21))),
-        sum: None,
-    }];
-    let invented = write_cbor(&format!("urn:dev:org:{PEN}-depot:probe1:"), &invented).unwrap();
-    let invented = pack::sign(&[8], &invented, &world.gateway).unwrap();
+    let invented = silo::pack("probe1", &[8], at(NOW_S), &[("t", "degrees", 21)], &world.gateway);
     let second_good = pack("probe2", &[7], 21, NOW_S, &own);
     let other = pack("probe2", &[7], 25, NOW_S, &own);
     let oversize = Item {
@@ -250,11 +201,8 @@ async fn what_cannot_be_accepted_is_a_dead_letter_with_its_reason_and_blocks_not
 async fn a_map_is_checked_when_a_device_is_registered_and_an_edge_node_is_one_partys() {
     let Some(world) = world("intake_maps").await else { return };
     let register = async |device: &str, party: &party::Party, format: &str, map: serde_json::Value| {
-        let form = serde_json::json!({
-            "party": "depot", "device": device, "kind": "probe", "profile": "grain", "format": format,
-            "signing": "gateway", "place": "bin1", "map": map, "key": null,
-        });
-        let form: DeviceForm = serde_json::from_value(form).unwrap();
+        let (format, map) = (Format::of_word(format).unwrap(), serde_json::from_value(map).unwrap());
+        let form = DeviceForm { format, map, ..silo::probe(device, None) };
         devices::register(&world.store, &world.keys, &world.profiles, PEN, party, &form)
             .await
             .map_err(|error| error.to_string())
@@ -291,12 +239,11 @@ async fn a_map_is_checked_when_a_device_is_registered_and_an_edge_node_is_one_pa
 async fn a_hot_spot_raises_one_alert_that_clears_only_well_below() {
     let Some(world) = world("intake_alerts").await else { return };
     world.device("probe1", None).await;
-    let up = "suyuan/v1/depot/probe1/up";
     for (cti, degrees, open, cleared) in
         [(1_u8, 29, 0, 0), (2, 33, 1, 0), (3, 35, 1, 0), (4, 28, 1, 0), (5, 25, 0, 1), (6, 31, 1, 1)]
     {
         let bytes = pack("probe1", &[cti], degrees, NOW_S - 60 + i64::from(cti), &world.gateway);
-        assert_eq!(statuses(&world.take(&[item(up, &bytes)]).await), [Status::Stored]);
+        assert_eq!(statuses(&world.take(&[item(UP, &bytes)]).await), [Status::Stored]);
         let alerts = world.alerts().await;
         let are_open = alerts.iter().filter(|alert| alert.cleared_at.is_none()).count();
         assert_eq!((are_open, alerts.len() - are_open), (open, cleared), "at {degrees} degrees");
@@ -339,7 +286,7 @@ async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
     let start = NOW_S - NOW_S % 60 - 600;
     for (cti, at, degrees) in [(1_u8, 0, 22), (2, 30, 24), (3, 180, 30)] {
         let bytes = pack("probe1", &[cti], degrees, start + at, &world.gateway);
-        world.take(&[item("suyuan/v1/depot/probe1/up", &bytes)]).await;
+        world.take(&[item(UP, &bytes)]).await;
     }
     while intake::check_strictly(&world.store).await.unwrap() > 0 {}
     let mut conn = world.store.connection().await.unwrap();
@@ -349,7 +296,6 @@ async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
         .iter()
         .map(|device| device.id)
         .collect();
-    let at = |seconds| -> DateTime<Utc> { DateTime::from_timestamp(seconds, 0).unwrap() };
     let window = store::reading::Window { from: at(start), to: at(start + 600), bucket_s: 60 };
     let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
     let drawn: Vec<_> = buckets.iter().map(|b| (b.from, b.min, b.mean, b.max, b.count)).collect();
@@ -369,11 +315,7 @@ async fn a_device_that_falls_silent_raises_one_alert_that_its_next_reading_clear
     };
     let send = async |cti: u8, at: DateTime<Utc>, now: DateTime<Utc>| {
         let bytes = pack("probe1", &[cti], 20, at.timestamp(), &world.gateway);
-        let item = Item {
-            topic: "suyuan/v1/depot/probe1/up",
-            received_ms: now.timestamp_millis(),
-            body: Body::Bytes(&bytes),
-        };
+        let item = silo::item(UP, now, &bytes);
         assert_eq!(
             statuses(&intake::take(store, profiles, PEN, &[item], now).await.unwrap()),
             [Status::Stored]

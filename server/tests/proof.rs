@@ -3,40 +3,37 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    dead_code,
-    reason = "a test says what it expects by failing, and does not use all that tests share"
+    reason = "a test says what it expects by failing"
 )]
 
 mod database;
+mod registered;
+mod silo;
 
 use std::{path::Path, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+use registered::party_of;
 use server::{
     jobs::{roster, sequencer::Sequencer},
     service::{
-        devices::{self, KeyForm},
-        intake,
+        devices, intake,
         keys::{Keys, NewKey},
         ledger::Ledger,
         profiles::Profiles,
         proof::{self, Reader},
     },
 };
-use store::{Connection, Store, ledger as rows, party};
+use silo::{PEN, UP};
+use store::{Store, ledger as rows, party};
 use trace::{
     bundle::{self, Bundle, Content, Report, Signed, Verdict},
     hash::{Hash, sha256},
-    keys::{Custody, KeyRole, Kid, SecretKey},
-    pack::{
-        self,
-        carriage::{Body as Carried, Item, Status},
-        receipt::Receipt,
-        senml::{Number, Reading, Value, write_cbor},
-    },
+    keys::{KeyRole, Kid, SecretKey},
+    pack::{carriage::Status, receipt::Receipt},
     record::{
         Body, Claims, Draft, Ref, Rel, issue,
-        statement::{self, CodeRun, Possession, RevocationReason, Statement, prove_possession},
+        statement::{self, CodeRun, RevocationReason, Statement},
     },
     tlog::{
         checkpoint::Checkpoint,
@@ -48,7 +45,6 @@ use trace::{
 };
 use uuid::Uuid;
 
-const PEN: u32 = 32473;
 const ORIGIN: &str = "log.example/demo/2026";
 
 fn signer(name: &str, seed: u8) -> SignerKey {
@@ -85,7 +81,6 @@ impl World {
         let operator = party_of(&mut transaction, "operator", "operator", "9520000000004").await;
         keys.found(&mut transaction, &operator).await.unwrap();
         let depot = party_of(&mut transaction, "depot", "depot", "9520123456788").await;
-        place_of(&mut transaction, &depot).await;
         transaction.commit().await.unwrap();
         Some(Self { store, keys, ledger, policy, sequencer, depot })
     }
@@ -106,22 +101,13 @@ impl World {
     async fn take_pack(&self) -> Hash {
         let profiles =
             Profiles::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles"))).unwrap();
-        let gateway = SecretKey::from_seed(&[8; 32]);
-        let (jti, custody, party) = (Uuid::now_v7(), Custody::Device, self.depot.iss.clone());
-        let possession = Possession { aud: "demo".to_owned(), jti, kid: gateway.kid(), party, custody };
-        let pop = prove_possession(&possession, &gateway);
-        let form = KeyForm { jti, public: Hash(*gateway.public().as_bytes()), custody, pop };
-        devices::enrol_gateway(&self.store, &self.keys, PEN, &self.depot, &form).await.unwrap();
-        let device = serde_json::json!({
-            "party": "depot", "device": "probe1", "kind": "probe", "profile": "grain",
-            "format": "senml+json", "signing": "gateway", "place": "bin1", "map": null, "key": null,
-        });
-        let device = serde_json::from_value(device).unwrap();
-        devices::register(&self.store, &self.keys, &profiles, PEN, &self.depot, &device).await.unwrap();
+        silo::build(&self.store, &self.depot).await;
+        let gateway = silo::gateway(&self.store, &self.keys, &self.depot).await;
+        let form = silo::probe("probe1", None);
+        devices::register(&self.store, &self.keys, &profiles, PEN, &self.depot, &form).await.unwrap();
         let now = Utc::now();
-        let bytes = pack_of("probe1", now, &gateway);
-        let body = Carried::Bytes(&bytes);
-        let item = Item { topic: "suyuan/v1/depot/probe1/up", received_ms: now.timestamp_millis(), body };
+        let bytes = silo::pack("probe1", &[1; 16], now, &[("p1/temp", "Cel", 21)], &gateway);
+        let item = silo::item(UP, now, &bytes);
         let outcomes = intake::take(&self.store, &profiles, PEN, &[item], now).await.unwrap();
         assert_eq!(outcomes[0].status, Status::Stored);
         assert_eq!(intake::check_strictly(&self.store).await.unwrap(), 1);
@@ -206,40 +192,6 @@ impl World {
         let report = bundle::verify(&read, &self.policy);
         (read, report)
     }
-}
-
-async fn party_of(conn: &mut Connection, slug: &str, role: &str, pgln: &str) -> party::Party {
-    let iss = format!("https://id.gs1.org/417/{pgln}");
-    let (name, county, company_prefix, person_id) = (Some(slug), None, None, None);
-    let new = party::NewParty { slug, role, iss: &iss, name, county, company_prefix, person_id };
-    party::insert(conn, &new).await.unwrap()
-}
-
-async fn place_of(conn: &mut Connection, depot: &party::Party) {
-    let bin = party::NewPlace {
-        party_id: depot.id,
-        slug: "bin1",
-        kind: "bin",
-        uri: "https://id.gs1.org/414/9520123456788/254/bin1",
-        name: Some("Bin 1"),
-        county: None,
-        parent_id: None,
-        person_id: None,
-        sealed: None,
-    };
-    party::insert_place(conn, &bin).await.unwrap();
-}
-
-fn pack_of(device: &str, at: DateTime<Utc>, key: &SecretKey) -> Vec<u8> {
-    let base_name = format!("urn:dev:org:{PEN}-depot:{device}:");
-    let reading = Reading {
-        name: format!("{base_name}p1/temp"),
-        unit: Some("Cel".to_owned()),
-        time_us: at.timestamp_micros(),
-        value: Some(Value::Number(Number::integer(21))),
-        sum: None,
-    };
-    pack::sign(&[1; 16], &write_cbor(&base_name, &[reading]).unwrap(), key).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
