@@ -1,7 +1,9 @@
 -- Reading packs (the evidence, kept) and readings (derived, partitioned, droppable).
 
+-- `device_id` has no foreign key: devices are never deleted (nobody who writes here may), and looking each up once more, row by
+-- row and with a lock on the device, is what the intake would spend most on.
 create table pack (
-    device_id bigint not null references device,
+    device_id bigint not null,
     cti bytea not null check (octet_length(cti) <= 32),
     entry bytea not null check (octet_length(entry) = 32),
     kid bytea not null,
@@ -20,13 +22,16 @@ create index pack_entry on pack (entry);
 create index pack_marked on pack (device_id, received_at) where mark is not null;
 create index pack_committed on pack using brin (committed_at);
 
--- Packs whose batch passed and whose strict check is due: only what passes there becomes a leaf.
+-- Packs whose batch passed and whose strict check is due, oldest first: only what passes there becomes a leaf. Each row is
+-- written by the statement that writes its pack.
 create table strict_check (
+    id bigint generated always as identity primary key,
     device_id bigint not null,
     cti bytea not null,
-    primary key (device_id, cti),
-    foreign key (device_id, cti) references pack
+    readings integer not null
 );
+-- As with the pending leaves: what was taken is swept soon, because the next batch is looked for behind it.
+alter table strict_check set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 
 create table reading (
     device_id bigint not null,

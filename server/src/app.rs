@@ -19,6 +19,7 @@ use crate::{
         account::{AccountError, Accounts, NewAccount},
         chains::{self, ChainsError, Configured},
         fsck::{Ask, StepNames},
+        intake,
         keys::{KeyFiles, Keys, KeysError, read_secret, read_seed, root},
         ledger::{Ledger, LedgerError},
         profiles::{Profiles, ProfilesError},
@@ -52,6 +53,8 @@ pub struct AppState {
     /// What stands before the parties' own document numbers, with a final slash.
     pub documents: String,
     pub serial_master: Zeroizing<[u8; 32]>,
+    /// Devices and keys, for judging packs.
+    pub register: intake::Register,
     /// Told after packs were taken: their strict check is due.
     pub packs_arrived: Arc<tokio::sync::Notify>,
 }
@@ -133,6 +136,7 @@ impl AppState {
             http,
             documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
             serial_master,
+            register: intake::Register::default(),
             packs_arrived: Arc::default(),
             locales: Locales::read(&config.files.locales)?,
             profiles: Profiles::read(&config.files.profiles)?,

@@ -64,7 +64,10 @@ impl World {
     /// A message that arrived just now.
     async fn take(&self, bytes: &[u8]) -> Outcome {
         let (state, item) = (&self.farm.state, silo::item(UP, self.now, bytes));
-        intake::take(&state.store, &state.profiles, PEN, &[item], self.now).await.unwrap().remove(0)
+        intake::take(&state.store, &state.profiles, (&state.register, PEN), &[item], self.now)
+            .await
+            .unwrap()
+            .remove(0)
     }
 
     /// All of them, the oldest first.
@@ -191,7 +194,7 @@ async fn what_a_gateway_still_passes_on_unread_stays_one_letter_and_a_new_messag
     world.replay(id, &keeper).await;
     let later = silo::item(UP, world.now + TimeDelta::milliseconds(1), payload);
     let state = &world.farm.state;
-    intake::take(&state.store, &state.profiles, PEN, &[later], world.now).await.unwrap();
+    intake::take(&state.store, &state.profiles, (&state.register, PEN), &[later], world.now).await.unwrap();
     let letters = world.letters().await;
     assert_eq!(letters.len(), 2, "the device sent it once more");
     assert!(letters[0].replay_wanted_at.is_some(), "which says nothing of the letter that waits");

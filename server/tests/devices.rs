@@ -54,7 +54,8 @@ async fn measured(farm: &Farm, gateway: &SecretKey, cti: u8, at_s: i64) {
     let bytes = silo::pack("probe1", &[cti], at, &readings, gateway);
     let (state, now) = (&farm.state, Utc::now());
     let item = silo::item(UP, now, &bytes);
-    let outcomes = intake::take(&state.store, &state.profiles, PEN, &[item], now).await.unwrap();
+    let outcomes =
+        intake::take(&state.store, &state.profiles, (&state.register, PEN), &[item], now).await.unwrap();
     assert_eq!(outcomes[0].status, Status::Stored);
     while intake::check_strictly(&state.store).await.unwrap() > 0 {}
 }

@@ -81,7 +81,9 @@ impl World {
                 cti: vec![1],
             })
             .collect();
-        reading::insert(&mut self.store.connection().await.unwrap(), &readings).await.unwrap();
+        reading::insert(&mut self.store.connection().await.unwrap(), &readings.iter().collect::<Vec<_>>())
+            .await
+            .unwrap();
     }
 }
 

@@ -34,7 +34,9 @@ impl Farm {
         devices::register(&state.store, &state.keys, &state.profiles, PEN, &depot, &bridge).await.unwrap();
         let bytes = silo::pack("bridge1", &[1; 16], at, &[("gross", "kg", kilograms)], &gateway);
         let item = silo::item("suyuan/v1/depot/bridge1/up", at, &bytes);
-        intake::take(&state.store, &state.profiles, PEN, &[item], Utc::now()).await.unwrap();
+        intake::take(&state.store, &state.profiles, (&state.register, PEN), &[item], Utc::now())
+            .await
+            .unwrap();
         assert_eq!(intake::check_strictly(&state.store).await.unwrap(), 1);
     }
 }

@@ -39,6 +39,7 @@ struct World {
     depot: party::Party,
     place: party::Place,
     gateway: SecretKey,
+    register: intake::Register,
 }
 
 async fn world(name: &str) -> Option<World> {
@@ -53,7 +54,7 @@ async fn world(name: &str) -> Option<World> {
     transaction.commit().await.unwrap();
     let place = silo::build(&store, &depot).await;
     let gateway = silo::gateway(&store, &keys, &operator).await;
-    Some(World { store, keys, profiles, depot, place, gateway })
+    Some(World { store, keys, profiles, depot, place, gateway, register: intake::Register::default() })
 }
 
 impl World {
@@ -64,7 +65,7 @@ impl World {
 
     async fn take(&self, items: &[Item<'_>]) -> Vec<Outcome> {
         let now = at(NOW_S);
-        intake::take(&self.store, &self.profiles, PEN, items, now).await.unwrap()
+        intake::take(&self.store, &self.profiles, (&self.register, PEN), items, now).await.unwrap()
     }
 
     async fn reasons(&self) -> Vec<String> {
@@ -317,7 +318,7 @@ async fn a_device_that_falls_silent_raises_one_alert_that_its_next_reading_clear
         let bytes = pack("probe1", &[cti], 20, at.timestamp(), &world.gateway);
         let item = silo::item(UP, now, &bytes);
         assert_eq!(
-            statuses(&intake::take(store, profiles, PEN, &[item], now).await.unwrap()),
+            statuses(&intake::take(store, profiles, (&world.register, PEN), &[item], now).await.unwrap()),
             [Status::Stored]
         );
         intake::check_strictly(store).await.unwrap();
@@ -337,4 +338,56 @@ async fn a_device_that_falls_silent_raises_one_alert_that_its_next_reading_clear
     assert_eq!(look(53, 0).await, (0, 0));
     assert_eq!(look(55, 0).await, (1, 0), "a new silence is a new alert");
     assert_eq!(world.alerts().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_is_known_at_once_and_a_revoked_key_refused_within_a_second() {
+    let Some(world) = world("intake_known").await else { return };
+    let own = SecretKey::from_seed(&[11; 32]);
+    let up = "suyuan/v1/depot/probe1/up";
+    let say = |cti: u8| pack("probe1", &[cti], 21, NOW_S - 5, &own);
+    assert_eq!(statuses(&world.take(&[item(up, &say(1))]).await), [Status::DeadLetter]);
+    world.device("probe1", Some(&own)).await;
+    assert_eq!(statuses(&world.take(&[item(up, &say(1))]).await), [Status::Stored]);
+    let mut conn = world.store.connection().await.unwrap();
+    assert!(store::key::retire(&mut conn, own.kid().as_bytes(), "revoked", at(NOW_S)).await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    assert_eq!(statuses(&world.take(&[item(up, &say(2))]).await), [Status::DeadLetter]);
+    assert_eq!(world.reasons().await, ["unknown-device", "key-not-good"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkers_at_the_same_time_give_every_pack_one_leaf_and_count_its_readings_once() {
+    let Some(world) = world("intake_checkers").await else { return };
+    world.device("probe1", None).await;
+    let before = world.queued().await;
+    let start = NOW_S - NOW_S % 60 - 600;
+    let packs: Vec<Vec<u8>> =
+        (0..200_u8).map(|cti| pack("probe1", &[cti], 22, start, &world.gateway)).collect();
+    for part in packs.chunks(20) {
+        let items: Vec<_> = part.iter().map(|bytes| item("suyuan/v1/depot/probe1/up", bytes)).collect();
+        world.take(&items).await;
+    }
+    let checks = (0..4).map(|_| async {
+        let mut checked = 0;
+        loop {
+            match intake::check_strictly(&world.store).await.unwrap() {
+                0 => return checked,
+                some => checked += some,
+            }
+        }
+    });
+    let checked = futures_util::future::join_all(checks).await;
+    assert_eq!(checked.iter().sum::<usize>(), 200);
+    assert_eq!(world.queued().await, before + 200);
+    let mut conn = world.store.connection().await.unwrap();
+    let devices: Vec<i64> = store::device::at_place(&mut conn, world.place.id)
+        .await
+        .unwrap()
+        .iter()
+        .map(|device| device.id)
+        .collect();
+    let window = store::reading::Window { from: at(start), to: at(start + 60), bucket_s: 60 };
+    let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
+    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<i64>(), 400);
 }

@@ -108,7 +108,10 @@ impl World {
         let now = Utc::now();
         let bytes = silo::pack("probe1", &[1; 16], now, &[("p1/temp", "Cel", 21)], &gateway);
         let item = silo::item(UP, now, &bytes);
-        let outcomes = intake::take(&self.store, &profiles, PEN, &[item], now).await.unwrap();
+        let outcomes =
+            intake::take(&self.store, &profiles, (&intake::Register::default(), PEN), &[item], now)
+                .await
+                .unwrap();
         assert_eq!(outcomes[0].status, Status::Stored);
         assert_eq!(intake::check_strictly(&self.store).await.unwrap(), 1);
         sha256(&bytes)

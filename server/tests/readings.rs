@@ -118,11 +118,11 @@ async fn a_day_of_readings_is_made_ahead_takes_what_came_early_and_is_dropped_in
     let noon = at("2026-11-22T12:00:00Z");
     let (old, wrong) = (at("2024-01-01T00:00:00Z"), at("1970-01-01T00:00:07Z"));
     let early: Vec<Reading> = [noon, old, wrong].iter().map(|moment| temperature(1, *moment, 20.0)).collect();
-    reading::insert(&mut conn, &early).await.unwrap();
+    reading::insert(&mut conn, &early.iter().collect::<Vec<_>>()).await.unwrap();
     rollups::add(&mut conn, &early).await.unwrap();
     assert_eq!(rollups::turn_days(&mut conn, today, 2_000).await.unwrap(), (9, 0));
     assert_eq!(rollups::turn_days(&mut conn, today, 2_000).await.unwrap(), (0, 0), "each day once");
-    reading::insert(&mut conn, &[temperature(1, noon, 21.0)]).await.unwrap();
+    reading::insert(&mut conn, &[&temperature(1, noon, 21.0)]).await.unwrap();
 
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);

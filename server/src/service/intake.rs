@@ -4,9 +4,10 @@
 //! reason in the same transaction, so that it neither vanishes nor blocks what follows.
 
 mod judge;
+mod known;
 mod replay;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use store::{
@@ -14,11 +15,10 @@ use store::{
     alert::NewAlert,
     dead_letter::NewDeadLetter,
     device::Device,
-    key::Key,
-    pack::{Pack, PackKey},
+    pack::{Pack, PackKey, StrictBatch},
 };
 use trace::{
-    hash::{Hash, sha256},
+    hash::sha256,
     keys::PublicKey,
     pack::{
         Frame, Topic,
@@ -30,30 +30,22 @@ use trace::{
 use crate::service::{alerts, profiles::Profiles, rollups};
 pub use judge::Reason;
 use judge::{Candidate, Judged};
+pub use known::Register;
+use known::{Known, read_known};
 pub(super) use replay::{Again, judge_again};
 
-/// Packs whose strict check one transaction does.
-const STRICT_BATCH: i64 = 500;
-
-/// What judging a batch needs to know, read once for it.
-struct Known<'a> {
-    profiles: &'a Profiles,
-    devices: HashMap<(String, String), Device>,
-    parties: HashMap<String, i64>,
-    keys: HashMap<Hash, Key>,
-    operators: HashSet<i64>,
-    pen: u32,
-}
+/// What one transaction checks strictly: a fraction of a second's work, and sums that most of its packs share.
+const STRICT_BATCH: StrictBatch = StrictBatch { packs: 2_000, readings: 50_000 };
 
 /// Takes a batch in, durably: when this returns `Ok`, each item may be acknowledged.
 pub async fn take(
     store: &Store,
     profiles: &Profiles,
-    pen: u32,
+    (register, pen): (&Register, u32),
     items: &[Item<'_>],
     now: DateTime<Utc>,
 ) -> Result<Vec<Outcome>, StoreError> {
-    let known = read_known(&mut *store.connection().await?, profiles, pen, items).await?;
+    let known = register.known(store, profiles, pen, items).await?;
     let mut judged: Vec<Judged<'_>> = items.iter().map(|item| known.judge(item, now)).collect();
     refuse_bad_signatures(&mut judged);
 
@@ -73,7 +65,7 @@ async fn keep(
 ) -> Result<(), StoreError> {
     settle(conn, judged).await?;
     let stored: Vec<&Candidate<'_>> = judged.iter().filter_map(Judged::stored).collect();
-    let readings: Vec<_> = stored.iter().flat_map(|candidate| candidate.readings.iter().cloned()).collect();
+    let readings: Vec<_> = stored.iter().flat_map(|candidate| &candidate.readings).collect();
     store::reading::insert(conn, &readings).await?;
     let packs: Vec<alerts::Measured<'_>> = stored
         .iter()
@@ -81,45 +73,6 @@ async fn keep(
         .map(|candidate| alerts::Measured { device: candidate.device, readings: &candidate.readings })
         .collect();
     alerts::watch(conn, profiles, &packs).await
-}
-
-async fn read_known<'a>(
-    conn: &mut Connection,
-    profiles: &'a Profiles,
-    pen: u32,
-    items: &[Item<'_>],
-) -> Result<Known<'a>, StoreError> {
-    let mut slugs: HashSet<String> = HashSet::new();
-    let mut kids: HashSet<Hash> = HashSet::new();
-    for item in items {
-        if let Ok(topic) = item.topic.parse::<Topic>() {
-            slugs.insert(topic.device.party().to_owned());
-        }
-        if let Body::Bytes(bytes) = item.body
-            && let Ok(frame) = Frame::parse(bytes)
-        {
-            kids.insert(frame.kid);
-        }
-    }
-    let slugs: Vec<String> = slugs.into_iter().collect();
-    let kids: Vec<Vec<u8>> = kids.into_iter().map(|kid| kid.as_bytes().to_vec()).collect();
-    let mut parties = HashMap::new();
-    for slug in &slugs {
-        if let Some(party) = store::party::by_slug(conn, slug).await? {
-            parties.insert(slug.clone(), party.id);
-        }
-    }
-    let devices = store::device::of_parties(conn, &slugs).await?;
-    let keys = store::key::by_kids(conn, &kids).await?;
-    let operators = store::party::with_roles(conn, &["operator".to_owned()], 100).await?;
-    Ok(Known {
-        profiles,
-        devices: devices.into_iter().map(|(slug, device)| ((slug, device.name.clone()), device)).collect(),
-        parties,
-        keys: keys.into_iter().filter_map(|key| Some((Hash::from_slice(&key.kid)?, key))).collect(),
-        operators: operators.into_iter().map(|party| party.id).collect(),
-        pen,
-    })
 }
 
 /// One pass for the whole batch; only if it fails, one by one to learn which.
@@ -141,31 +94,20 @@ fn refuse_bad_signatures(judged: &mut [Judged<'_>]) {
 
 /// Writes the packs that are new; tells duplicates and equivocations apart from them.
 async fn settle(conn: &mut Connection, judged: &mut [Judged<'_>]) -> Result<(), StoreError> {
-    let mut first: HashMap<PackKey, Pack> = HashMap::new();
-    let mut order = Vec::new();
-    for candidate in judged.iter().filter_map(Judged::stored) {
-        let key = candidate.key();
-        first.entry(key.clone()).or_insert_with(|| {
-            order.push(key);
-            candidate.pack()
-        });
-    }
     // Ascending keys, so that two batches with the same packs wait for one another instead of deadlocking.
-    order.sort_by(|a, b| (a.device_id, &a.cti).cmp(&(b.device_id, &b.cti)));
-    let packs: Vec<Pack> = order.iter().filter_map(|key| first.get(key).cloned()).collect();
-    let new: Vec<PackKey> = store::pack::insert_new(conn, &packs).await?;
-    store::pack::queue_strict_checks(conn, &new).await?;
+    let mut first: BTreeMap<(i64, &[u8]), Pack> = BTreeMap::new();
+    for candidate in judged.iter().filter_map(Judged::stored) {
+        first.entry((candidate.device.id, candidate.frame.cti)).or_insert_with(|| candidate.pack());
+    }
+    let packs: Vec<Pack> = first.into_values().collect();
+    let mut new: HashSet<PackKey> = store::pack::insert_new(conn, &packs).await?.into_iter().collect();
 
-    let mut new: HashSet<PackKey> = new.into_iter().collect();
-    let old: Vec<PackKey> = order.into_iter().filter(|key| !new.contains(key)).collect();
+    let (written, old): (Vec<Pack>, Vec<Pack>) =
+        packs.into_iter().partition(|pack| new.contains(&pack.key()));
+    let old: Vec<PackKey> = old.iter().map(Pack::key).collect();
     let mut entries: HashMap<PackKey, Vec<u8>> =
         store::pack::entries(conn, &old).await?.into_iter().collect();
-    entries.extend(
-        first
-            .iter()
-            .map(|(key, pack)| (key.clone(), pack.entry.clone()))
-            .filter(|(key, _)| new.contains(key)),
-    );
+    entries.extend(written.into_iter().map(|pack| (pack.key(), pack.entry)));
     for judged in judged {
         let Some(candidate) = judged.stored() else { continue };
         let key = candidate.key();
@@ -254,35 +196,49 @@ impl Known<'_> {
     }
 }
 
-/// Checks strictly what a passed batch let in, queues the leaves of what holds, and adds its readings to their sums. Returns how many were checked.
+/// Checks strictly what a passed batch let in, queues the leaves of what holds, and adds its readings to their sums. Returns how
+/// many were checked.
 ///
 /// A crash before the commit leaves the checks due; nothing is queued twice.
 pub async fn check_strictly(store: &Store) -> Result<usize, StoreError> {
     let mut transaction = store.begin().await?;
     let due = store::pack::take_strict_checks(&mut transaction, STRICT_BATCH).await?;
+    let taken = due.len();
     let kids: HashSet<Vec<u8>> = due.iter().map(|pack| pack.kid.clone()).collect();
     let keys = store::key::by_kids(&mut transaction, &kids.into_iter().collect::<Vec<_>>()).await?;
     let keys: HashMap<Vec<u8>, PublicKey> = keys
         .into_iter()
         .filter_map(|key| Some((key.kid, PublicKey::from_bytes(&key.public).ok()?)))
         .collect();
-    let holds = |pack: &Pack| {
-        let frame = Frame::parse(&pack.bytes).ok();
-        let key = keys.get(&pack.kid);
-        frame.zip(key).is_some_and(|(frame, key)| frame.verify(key).is_ok())
-    };
-    let (good, bad): (Vec<&Pack>, Vec<&Pack>) = due.iter().partition(|pack| holds(pack));
-    let entries: Vec<Vec<u8>> = good.iter().map(|pack| pack.entry.clone()).collect();
+    // A thread of its own: what else this one has to do is not kept waiting.
+    let verified = tokio::task::spawn_blocking(move || verify(due, &keys)).await;
+    let Verified { entries, readings, bad } = verified.map_err(|_| StoreError::Corrupt("packs due"))?;
     if !entries.is_empty() {
         store::ledger::queue_all(&mut transaction, &entries).await?;
-        let readings: Vec<_> = good.iter().flat_map(|pack| judge::rows_of(pack)).collect();
         rollups::add(&mut transaction, &readings).await?;
     }
-    for pack in bad {
+    for pack in &bad {
         refuse_stored(&mut transaction, pack).await?;
     }
     transaction.commit().await?;
-    Ok(due.len())
+    Ok(taken)
+}
+
+/// What the strict check found.
+struct Verified {
+    entries: Vec<Vec<u8>>,
+    readings: Vec<store::reading::Reading>,
+    bad: Vec<Pack>,
+}
+
+fn verify(due: Vec<Pack>, keys: &HashMap<Vec<u8>, PublicKey>) -> Verified {
+    let holds = |pack: &Pack| {
+        let frame = Frame::parse(&pack.bytes).ok();
+        frame.zip(keys.get(&pack.kid)).is_some_and(|(frame, key)| frame.verify(key).is_ok())
+    };
+    let (good, bad): (Vec<Pack>, Vec<Pack>) = due.into_iter().partition(holds);
+    let readings = good.iter().flat_map(judge::rows_of).collect();
+    Verified { entries: good.into_iter().map(|pack| pack.entry).collect(), readings, bad }
 }
 
 /// A pack that only a batch let through: it stays as evidence, gets no leaf, and its signer an alert.

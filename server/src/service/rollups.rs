@@ -1,6 +1,6 @@
 //! Readings summed by minute, hour and day as their packs pass the strict check: what charts are drawn from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, DurationRound as _, NaiveDate, TimeDelta, Utc};
 use store::{
@@ -16,14 +16,7 @@ const DAYS_AHEAD: u64 = 7;
 
 /// Adds readings that were never added before; in the transaction that decides that they count.
 pub async fn add(conn: &mut Connection, readings: &[Reading]) -> Result<(), StoreError> {
-    let by_minute = sums(readings.iter().map(|reading| {
-        let value = reading.value;
-        (stretch(reading, Span::Minute), Sums { min: value, max: value, sum: value, count: 1, minutes: 0 })
-    }));
-    let mut by_minute: Vec<(Stretch, Sums)> = by_minute.into_iter().collect();
-    for (_, sums) in &mut by_minute {
-        sums.minutes = 1;
-    }
+    let mut by_minute = minutes(readings);
     let new = rollup::add(conn, Span::Minute, &by_minute).await?;
     let new: std::collections::BTreeSet<Stretch> = new.into_iter().collect();
     for (of, sums) in &mut by_minute {
@@ -37,13 +30,25 @@ pub async fn add(conn: &mut Connection, readings: &[Reading]) -> Result<(), Stor
     Ok(())
 }
 
-fn stretch(reading: &Reading, span: Span) -> Stretch {
-    Stretch {
-        device_id: reading.device_id,
-        name: reading.name.clone(),
-        unit: reading.unit.clone(),
-        start: start(reading.at, span),
+/// In their order. A name is copied once for its minute, not for each of its readings.
+fn minutes(readings: &[Reading]) -> Vec<(Stretch, Sums)> {
+    let mut found: HashMap<(i64, &str, &str, i64), Sums> = HashMap::new();
+    for reading in readings {
+        let minute = start(reading.at, Span::Minute).timestamp();
+        let value = reading.value;
+        let of = (reading.device_id, reading.name.as_str(), reading.unit.as_str(), minute);
+        let one = Sums { min: value, max: value, sum: value, count: 1, minutes: 1 };
+        found.entry(of).and_modify(|sums| merge(sums, Sums { minutes: 0, ..one })).or_insert(one);
     }
+    let mut minutes: Vec<(Stretch, Sums)> = found
+        .into_iter()
+        .map(|((device_id, name, unit, minute), sums)| {
+            let start = DateTime::from_timestamp(minute, 0).unwrap_or_default();
+            (Stretch { device_id, name: name.to_owned(), unit: unit.to_owned(), start }, sums)
+        })
+        .collect();
+    minutes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    minutes
 }
 
 fn longer(of: &Stretch, span: Span) -> Stretch {
@@ -60,17 +65,17 @@ fn start(at: DateTime<Utc>, span: Span) -> DateTime<Utc> {
 fn sums(added: impl Iterator<Item = (Stretch, Sums)>) -> BTreeMap<Stretch, Sums> {
     let mut sums: BTreeMap<Stretch, Sums> = BTreeMap::new();
     for (of, more) in added {
-        sums.entry(of)
-            .and_modify(|sums| {
-                sums.min = sums.min.min(more.min);
-                sums.max = sums.max.max(more.max);
-                sums.sum += more.sum;
-                sums.count += more.count;
-                sums.minutes += more.minutes;
-            })
-            .or_insert(more);
+        sums.entry(of).and_modify(|sums| merge(sums, more)).or_insert(more);
     }
     sums
+}
+
+fn merge(sums: &mut Sums, more: Sums) {
+    sums.min = sums.min.min(more.min);
+    sums.max = sums.max.max(more.max);
+    sums.sum += more.sum;
+    sums.count += more.count;
+    sums.minutes += more.minutes;
 }
 
 /// Makes room for the days to come, and drops those that are older than `kept_days`; how many were made and dropped.

@@ -59,14 +59,22 @@ async fn take(
     if content_type != Some(CONTENT_TYPE) {
         return Err(WebError::MediaType);
     }
-    let items = read_items(&body).map_err(|error| match error {
+    // On a thread of its own: a thousand signatures would keep this worker's other requests waiting.
+    let runtime = tokio::runtime::Handle::current();
+    let taken = tokio::task::spawn_blocking(move || runtime.block_on(take_body(&state, &body)));
+    let outcomes = taken.await.map_err(WebError::internal)??;
+    Ok(HttpResponse::Ok().content_type("application/cbor").body(outcomes))
+}
+
+async fn take_body(state: &AppState, body: &[u8]) -> Result<Vec<u8>, WebError> {
+    let items = read_items(body).map_err(|error| match error {
         CarriageError::TooMany => WebError::TooLarge,
         CarriageError::Malformed => WebError::BadRequest("the body is not a CBOR sequence of items"),
     })?;
-    let pen = state.config.identifiers.pen;
-    let outcomes = intake::take(&state.store, &state.profiles, pen, &items, Utc::now()).await?;
+    let known = (&state.register, state.config.identifiers.pen);
+    let outcomes = intake::take(&state.store, &state.profiles, known, &items, Utc::now()).await?;
     state.packs_arrived.notify_one();
-    Ok(HttpResponse::Ok().content_type("application/cbor").body(write_outcomes(&outcomes)))
+    Ok(write_outcomes(&outcomes))
 }
 
 async fn register(

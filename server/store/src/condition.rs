@@ -74,10 +74,12 @@ pub struct Summary {
 
 pub const PARTS: i64 = 24;
 
-/// Of a pack `p` that is a leaf, or on its way to become one.
-const NOT_REFUSED: &str = "(exists (select from entry e where e.hash = p.entry)
-    or exists (select from pending q where q.entry = p.entry)
-    or exists (select from strict_check s where (s.device_id, s.cti) = (p.device_id, p.cti)))";
+/// Where a pack `p` is a leaf, or on its way to become one: joined, because neither queue has an index for it and either may be long.
+const WHEREABOUTS: &str = "left join entry leaf on leaf.hash = p.entry
+    left join (select distinct entry from pending) waiting on waiting.entry = p.entry
+    left join strict_check due on (due.device_id, due.cti) = (p.device_id, p.cti)";
+/// Of a pack `p` with its [`WHEREABOUTS`].
+const NOT_REFUSED: &str = "(leaf.hash is not null or waiting.entry is not null or due.id is not null)";
 
 /// Of readings whose packs the strict check did not refuse.
 pub async fn summaries(
@@ -92,7 +94,7 @@ pub async fn summaries(
             count(distinct floor(extract(epoch from at - $2) * $4 / extract(epoch from $3 - $2))) as parts
         from (select r.device_id, r.at, r.value, regexp_replace(r.name, '^.*[/.:]', '') as metric
             from reading r join device d on d.id = r.device_id
-                join pack p on (p.device_id, p.cti) = (r.device_id, r.cti)
+                join pack p on (p.device_id, p.cti) = (r.device_id, r.cti) {WHEREABOUTS}
             where d.place_id = $1 and r.at >= $2 and r.at < $3 and {NOT_REFUSED}) readings
         group by 1, 2 order by 1, 2"
     ))
@@ -126,7 +128,7 @@ pub async fn packs(
 ) -> Result<Vec<Carried>, StoreError> {
     Ok(diesel::sql_query(format!(
         "select p.device_id, p.entry, leaf.log_id, leaf.index
-        from pack p join device d on d.id = p.device_id left join entry leaf on leaf.hash = p.entry
+        from pack p join device d on d.id = p.device_id {WHEREABOUTS}
         where d.place_id = $1 and p.last_at >= $2 and p.first_at < $3 and {NOT_REFUSED}
         order by leaf.log_id nulls last, leaf.index"
     ))

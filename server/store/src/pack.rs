@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{Connection, StoreError, schema::pack};
 
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = pack)]
 pub struct Pack {
     pub device_id: i64,
@@ -22,6 +22,12 @@ pub struct Pack {
     pub last_at: DateTime<Utc>,
     pub mark: Option<String>,
     pub received_at: DateTime<Utc>,
+}
+
+impl Pack {
+    pub fn key(&self) -> PackKey {
+        PackKey { device_id: self.device_id, cti: self.cti.clone() }
+    }
 }
 
 /// What makes a pack one: the device and the number that the signer gave it.
@@ -56,7 +62,8 @@ pub async fn insert_new(conn: &mut Connection, packs: &[Pack]) -> Result<Vec<Pac
             insert into pack (device_id, cti, entry, kid, bytes, readings, first_at, last_at, mark, received_at)
             select * from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             on conflict (device_id, cti) do nothing
-            returning device_id, cti)
+            returning device_id, cti, readings),
+        due as (insert into strict_check (device_id, cti, readings) select device_id, cti, readings from stored)
         select device_id, cti from stored",
     )
     .bind::<Array<BigInt>, _>(column(packs, |pack| pack.device_id))
@@ -108,40 +115,28 @@ pub async fn leaves(conn: &mut Connection, keys: &[PackKey]) -> Result<Vec<(Pack
     Ok(known.into_iter().map(keyed).collect())
 }
 
-/// Queues the strict check of packs that were written in this transaction.
-pub async fn queue_strict_checks(conn: &mut Connection, keys: &[PackKey]) -> Result<(), StoreError> {
-    diesel::sql_query("insert into strict_check (device_id, cti) select * from unnest($1, $2)")
-        .bind::<Array<BigInt>, _>(keys.iter().map(|key| key.device_id).collect::<Vec<_>>())
-        .bind::<Array<Binary>, _>(keys.iter().map(|key| key.cti.as_slice()).collect::<Vec<_>>())
-        .execute(conn)
-        .await?;
-    Ok(())
+/// What one transaction checks strictly, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrictBatch {
+    pub packs: i64,
+    /// In all of its packs; one pack is taken however many it has.
+    pub readings: i64,
 }
 
-/// Takes packs whose strict check is due. Rolled back with the caller's transaction: then they are due again.
-pub async fn take_strict_checks(conn: &mut Connection, limit: i64) -> Result<Vec<Pack>, StoreError> {
-    let due: Vec<PackKey> = diesel::sql_query(
-        "delete from strict_check where (device_id, cti) in
-            (select device_id, cti from strict_check limit $1 for update skip locked)
-        returning device_id, cti",
+/// Takes packs whose strict check is due, oldest first, passing by what another transaction has taken. Rolled back with the
+/// caller's: then they are due again.
+pub async fn take_strict_checks(conn: &mut Connection, batch: StrictBatch) -> Result<Vec<Pack>, StoreError> {
+    Ok(diesel::sql_query(
+        "with waiting as (select id, readings from strict_check order by id limit $1 for update skip locked),
+        counted as (select id, sum(readings) over (order by id) - readings as before from waiting),
+        due as (delete from strict_check where id = any(array(select id from counted where before < $2))
+            returning device_id, cti)
+        select p.* from due join pack p using (device_id, cti)",
     )
-    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(batch.packs)
+    .bind::<BigInt, _>(batch.readings)
     .load(conn)
-    .await?;
-    let mut packs = Vec::with_capacity(due.len());
-    if !due.is_empty() {
-        let devices: Vec<i64> = due.iter().map(|key| key.device_id).collect();
-        let numbers: Vec<&[u8]> = due.iter().map(|key| key.cti.as_slice()).collect();
-        packs = pack::table
-            .filter(pack::device_id.eq_any(devices).and(pack::cti.eq_any(numbers)))
-            .select(Pack::as_select())
-            .load(conn)
-            .await?;
-        // Two devices may use one number: the filter above is by column, the keys are pairs.
-        let due: std::collections::HashSet<PackKey> = due.into_iter().collect();
-        packs.retain(|pack| due.contains(&PackKey { device_id: pack.device_id, cti: pack.cti.clone() }));
-    }
-    Ok(packs)
+    .await?)
 }
 
 /// How many packs wait for their strict check: the log's lag behind the intake.

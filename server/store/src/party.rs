@@ -49,6 +49,10 @@ pub async fn by_slug(conn: &mut Connection, slug: &str) -> Result<Option<Party>,
     Ok(party::table.filter(party::slug.eq(slug)).select(Party::as_select()).first(conn).await.optional()?)
 }
 
+pub async fn by_slugs(conn: &mut Connection, slugs: &[String]) -> Result<Vec<Party>, StoreError> {
+    Ok(party::table.filter(party::slug.eq_any(slugs)).select(Party::as_select()).load(conn).await?)
+}
+
 pub async fn by_id(conn: &mut Connection, id: i64) -> Result<Party, StoreError> {
     Ok(party::table.find(id).select(Party::as_select()).first(conn).await?)
 }

@@ -59,7 +59,7 @@ impl Window {
     }
 }
 
-pub async fn insert(conn: &mut Connection, readings: &[Reading]) -> Result<(), StoreError> {
+pub async fn insert(conn: &mut Connection, readings: &[&Reading]) -> Result<(), StoreError> {
     if readings.is_empty() {
         return Ok(());
     }

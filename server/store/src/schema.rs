@@ -546,9 +546,11 @@ diesel::table! {
 }
 
 diesel::table! {
-    strict_check (device_id, cti) {
+    strict_check (id) {
+        id -> BigInt,
         device_id -> BigInt,
         cti -> Binary,
+        readings -> Integer,
     }
 }
 

@@ -219,9 +219,9 @@ impl Known<'_> {
         item: &Item<'a>,
         now: DateTime<Utc>,
     ) -> Result<Candidate<'a>, Reason> {
-        let key = self.keys.get(&frame.kid).ok_or(Reason::UnknownKey)?;
-        let by_gateway = self.may_sign(key, device)?;
-        let public = PublicKey::from_bytes(&key.public).map_err(|_| Reason::KeyNotGood)?;
+        let verifier = self.keys.get(&frame.kid).ok_or(Reason::UnknownKey)?;
+        let by_gateway = self.may_sign(&verifier.key, device)?;
+        let public = verifier.public.ok_or(Reason::KeyNotGood)?;
         let records = senml::parse_cbor(frame.payload)
             .map_err(|error| Reason::Undecoded(UplinkError::from(error).reason()))?;
         let base_name = name.base_name(self.pen);
