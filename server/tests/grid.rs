@@ -97,7 +97,9 @@ async fn a_grid_is_refused_by_field_where_cables_hang_too_far_apart_and_changes_
         (GridForm { rows: 0, ..form() }, "rows"),
         (GridForm { columns: 65, ..form() }, "columns"),
         (GridForm { layers: -1, ..form() }, "layers"),
+        (GridForm { rows: 64, columns: 64, layers: 3, ..form() }, "layers"),
         (GridForm { from: "soon".to_owned(), ..form() }, "from"),
+        (GridForm { from: "-4800-01-01".to_owned(), ..form() }, "from"),
         (GridForm { from: "2026-11-23".to_owned(), ..form() }, "from"),
     ] {
         let error = world.declare(&form).await.unwrap_err();
@@ -131,6 +133,13 @@ async fn a_picture_names_the_hot_spot_its_rise_and_the_scans_around_it() {
     assert_eq!(seen.surface.map(|(point, _)| point.layer), Some(1));
     assert_eq!((seen.scan.at, seen.scan.silent), (now(), 0));
     assert_eq!((seen.before.len(), seen.after.len()), (2, 0));
+
+    let Look::Seen(last) = world.look(&world.keeper, DateTime::<Utc>::MAX_UTC).await.unwrap() else {
+        panic!("not seen")
+    };
+    assert_eq!(last.scan.at, now(), "no moment is too late to be asked for");
+    let first = world.look(&world.keeper, DateTime::<Utc>::MIN_UTC).await.unwrap();
+    assert!(matches!(first, Look::Undeclared(_)), "nor too early");
 
     let Look::Seen(middle) = world.look(&world.keeper, now() - day).await.unwrap() else {
         panic!("not seen")

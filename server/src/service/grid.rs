@@ -1,5 +1,7 @@
 //! A store's temperature grid (LS/T 1707.2: cables, points, layers): where the points hang, and what one scan of them says.
 
+use std::collections::{BTreeMap, HashMap};
+
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use store::{
     Connection, Store, StoreError, device,
@@ -14,6 +16,10 @@ const CABLE_CM_MAX: i32 = 500;
 const LAYER_CM_MAX: i32 = 200;
 const SIDE_MAX: i16 = 64;
 const LAYERS_MAX: i16 = 32;
+/// Of one store: ten times what the largest silos have. A page draws each of them.
+const POINTS_MAX: i32 = 8_192;
+/// Before this no cable was hung; and the database counts from 4713 BC only.
+const EARLIEST: DateTime<Utc> = DateTime::UNIX_EPOCH;
 /// Scans that a page leads to, on either side of the one that it shows.
 const NEIGHBOURS: i64 = 8;
 /// The rise of a point is over about a day: to the newest scan that is at least so old …
@@ -71,12 +77,16 @@ pub async fn declare(
         allowed.then(|| centimetres.ok()).flatten().ok_or_else(outside)
     };
     let valid_from = first_moment(&form.from, now)?;
+    let row_count = count("rows", form.rows, SIDE_MAX)?;
+    let column_count = count("columns", form.columns, SIDE_MAX)?;
+    let layers_max = POINTS_MAX / (i32::from(row_count) * i32::from(column_count));
+    let layers_max = i16::try_from(layers_max).unwrap_or(LAYERS_MAX).min(LAYERS_MAX);
     let new = Grid {
         place_id: place.id,
         valid_from,
-        row_count: count("rows", form.rows, SIDE_MAX)?,
-        column_count: count("columns", form.columns, SIDE_MAX)?,
-        layer_count: count("layers", form.layers, LAYERS_MAX)?,
+        row_count,
+        column_count,
+        layer_count: count("layers", form.layers, layers_max)?,
         row_cm: distance("row_m", form.row_m, CABLE_CM_MAX)?,
         column_cm: distance("column_m", form.column_m, CABLE_CM_MAX)?,
         layer_cm: distance("layer_m", form.layer_m, LAYER_CM_MAX)?,
@@ -106,15 +116,17 @@ fn first_moment(day: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, GridErro
         return Err(refused("in-the-future"));
     }
     let midnight = day.and_time(NaiveTime::MIN).and_local_timezone(local_offset()).single();
-    midnight.map(|midnight| midnight.with_timezone(&Utc)).ok_or_else(|| refused("not-a-date"))
+    let midnight = midnight.map(|midnight| midnight.with_timezone(&Utc));
+    midnight.filter(|midnight| *midnight >= EARLIEST).ok_or_else(|| refused("not-a-date"))
 }
 
-/// A point by row and column of its cable and its layer, all counted from 1; layer 1 is the surface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A point by row and column of its cable and its layer, all counted from 1; layer 1 is the surface. They stand in order
+/// surface first, then row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
+    pub layer: i16,
     pub row: i16,
     pub column: i16,
-    pub layer: i16,
 }
 
 impl Point {
@@ -132,7 +144,7 @@ impl Point {
 fn points(grid: &Grid) -> impl Iterator<Item = Point> + use<> {
     let (rows, columns, layers) = (grid.row_count, grid.column_count, grid.layer_count);
     (1..=layers).flat_map(move |layer| {
-        (1..=rows).flat_map(move |row| (1..=columns).map(move |column| Point { row, column, layer }))
+        (1..=rows).flat_map(move |row| (1..=columns).map(move |column| Point { layer, row, column }))
     })
 }
 
@@ -143,7 +155,7 @@ pub type Measured = (Point, f64);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
     pub at: DateTime<Utc>,
-    pub measured: Vec<Measured>,
+    pub measured: BTreeMap<Point, f64>,
     /// Points that said nothing.
     pub silent: usize,
 }
@@ -159,18 +171,18 @@ pub struct Layer {
 
 impl Scan {
     fn of(grid: &Grid, at: DateTime<Utc>, readings: &[store::reading::Reading]) -> Self {
-        let value_of = |point: &Point| {
-            let name = point.name(grid);
-            readings.iter().find(|reading| reading.name == name).map(|reading| reading.value)
-        };
-        let measured: Vec<Measured> =
-            points(grid).filter_map(|point| Some((point, value_of(&point)?))).collect();
+        // The first device that read a point decides.
+        let by_name: HashMap<&str, f64> =
+            readings.iter().rev().map(|reading| (reading.name.as_str(), reading.value)).collect();
+        let value_of = |point: Point| by_name.get(point.name(grid).as_str()).copied();
+        let measured: BTreeMap<Point, f64> =
+            points(grid).filter_map(|point| Some((point, value_of(point)?))).collect();
         let silent = points(grid).count() - measured.len();
         Self { at, measured, silent }
     }
 
     pub fn at_point(&self, point: Point) -> Option<f64> {
-        self.measured.iter().find(|(of, _)| *of == point).map(|(_, value)| *value)
+        self.measured.get(&point).copied()
     }
 
     pub fn layers(&self) -> Vec<Layer> {
@@ -190,8 +202,8 @@ impl Scan {
     }
 
     fn hottest(&self, among: impl Fn(Point) -> bool) -> Option<Measured> {
-        let candidates = self.measured.iter().filter(|(point, _)| among(*point));
-        candidates.copied().max_by(|one, other| one.1.total_cmp(&other.1))
+        let candidates = self.measured.iter().map(|(point, value)| (*point, *value));
+        candidates.filter(|(point, _)| among(*point)).max_by(|one, other| one.1.total_cmp(&other.1))
     }
 }
 
@@ -237,14 +249,14 @@ pub async fn look(
     }
     let place = party::place_by_slug(&mut conn, party.id, place).await?.ok_or(GridError::Unknown)?;
     inspection::look(&mut conn, member, &[party.id].into(), &place.uri).await?;
+    let at = at.max(EARLIEST);
     let Some(grid) = rows::at(&mut conn, place.id, at).await? else { return Ok(Look::Undeclared(place)) };
     let devices: Vec<i64> =
         device::at_place(&mut conn, place.id).await?.into_iter().map(|device| device.id).collect();
     let names: Vec<String> = points(&grid).map(|point| point.name(&grid)).collect();
     let soundings: Vec<String> =
         names.iter().step_by(names.len().div_ceil(SOUNDINGS).max(1)).cloned().collect();
-    let until = at + TimeDelta::microseconds(1);
-    let mut before = rows::moments(&mut conn, &devices, &soundings, until, NEIGHBOURS + 1).await?.into_iter();
+    let mut before = rows::moments(&mut conn, &devices, &soundings, at, NEIGHBOURS + 1).await?.into_iter();
     let Some(shown) = before.next() else { return Ok(Look::Unread(place)) };
     let before: Vec<DateTime<Utc>> = before.collect();
     let after = rows::moments_after(&mut conn, &devices, &soundings, shown, NEIGHBOURS).await?;
@@ -286,7 +298,7 @@ async fn rising(
     let Some(earlier) = earlier.filter(|earlier| scan.at - *earlier <= RISE_WITHIN) else { return Ok(None) };
     let days = f64::from(i32::try_from((scan.at - earlier).num_seconds()).unwrap_or(i32::MAX)) / 86_400.0;
     let earlier = scan_at(conn, grid, devices, names, earlier).await?;
-    let rise = |(point, value): &Measured| Some((*point, (value - earlier.at_point(*point)?) / days));
+    let rise = |(point, value): (&Point, &f64)| Some((*point, (value - earlier.at_point(*point)?) / days));
     Ok(scan.measured.iter().filter_map(rise).max_by(|one, other| one.1.total_cmp(&other.1)))
 }
 
@@ -338,7 +350,7 @@ mod tests {
         readings.retain(|reading| reading.name != "c9/d3/temp");
         let scan = Scan::of(&grid, readings[0].at, &readings);
         assert_eq!((scan.measured.len(), scan.silent), (26, 1));
-        let point = |row, column, layer| Point { row, column, layer };
+        let point = |row, column, layer| Point { layer, row, column };
         assert_eq!(scan.hottest(|_| true), Some((point(2, 2, 2), 32.0)));
         assert_eq!(scan.hottest(|at| at.layer == 1), Some((point(3, 2, 1), 24.0)));
         assert_eq!(scan.hottest(|at| at.is_at_wall(&grid)), Some((point(1, 1, 3), 25.0)));

@@ -216,12 +216,12 @@ fn scan_view(w: &Words, seen: &Picture) -> ScanView {
     let hottest = seen.hot_spot.map(|(point, _)| point);
     let from_above = |layer: i16| {
         let spots = (1..=grid.row_count)
-            .flat_map(|row| (1..=grid.column_count).map(move |column| Point { row, column, layer }));
+            .flat_map(|row| (1..=grid.column_count).map(move |column| Point { layer, row, column }));
         map(w, scan, spots.map(|point| (point, point.column, point.row)), hottest, layer_name(w, layer))
     };
     let section = hottest.map(|Point { row, .. }| {
         let spots = (1..=grid.layer_count)
-            .flat_map(|layer| (1..=grid.column_count).map(move |column| Point { row, column, layer }));
+            .flat_map(|layer| (1..=grid.column_count).map(move |column| Point { layer, row, column }));
         let title = w.say1("grid-section", "row", row.to_string());
         map(w, scan, spots.map(|point| (point, point.column, point.layer)), hottest, title)
     });

@@ -59,23 +59,23 @@ struct Moment {
     at: DateTime<Utc>,
 }
 
-/// When any of `points` was read before `before`, newest first.
+/// When any of `points` was read at `until` or before, newest first.
 pub async fn moments(
     conn: &mut Connection,
     devices: &[i64],
     points: &[String],
-    before: DateTime<Utc>,
+    until: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<DateTime<Utc>>, StoreError> {
     let rows: Vec<Moment> = diesel::sql_query(
         "select distinct at from unnest($1) as of (id), unnest($2) as point (name),
-            lateral (select at from reading where device_id = of.id and reading.name = point.name and at < $3
+            lateral (select at from reading where device_id = of.id and reading.name = point.name and at <= $3
                 order by at desc limit $4) newest
         order by at desc limit $4",
     )
     .bind::<Array<BigInt>, _>(devices)
     .bind::<Array<Text>, _>(points)
-    .bind::<Timestamptz, _>(before)
+    .bind::<Timestamptz, _>(until)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?;
