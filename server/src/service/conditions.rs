@@ -1,12 +1,13 @@
 //! A window's conditions on the lots that lay there: one `sensor_reporting` record, derived from the packs, with the RFC 6962
 //! root over them (`domain.md` §1). What was not measured is said by its coverage, never interpolated.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::json;
 use store::{
     Connection, Store, StoreError,
     condition::{self, Carried, Measured, PARTS, Summary},
     device::{self, Device},
-    lot, party, record,
+    ledger, lot, party, record,
 };
 use trace::{
     causes::Causes,
@@ -14,7 +15,7 @@ use trace::{
     merkle,
     profile::{Profile, build, derived},
     quantity::Decimal,
-    record::{Ref, Rel, Seen},
+    record::{Body, Record, Ref, Rel, Seen},
 };
 use uuid::Uuid;
 
@@ -29,10 +30,15 @@ const WINDOWS_MAX: i64 = 200;
 /// Packs that a record names one by one, so that its bundle carries them. Of more, so many are named from the first to the last,
 /// and the root speaks for all.
 const NAMED_PACKS_MAX: usize = 8;
+/// How often a window is stated at most: packs that come one by one over weeks must not fill the log.
+const STATED_MAX: u32 = 16;
+/// A pack is not visible the moment that its row was written.
+const COMMIT_MAX: TimeDelta = TimeDelta::minutes(1);
 /// Decimal places of a summary: finer than the instruments.
 const PLACES: usize = 3;
 
-/// Summarises every closed window of packs committed since `since` that is not summarised yet; how many were. `window_s` is in
+/// Summarises every closed window of packs committed since `since` that is not summarised yet, or without all of them; how many
+/// were. `window_s` is in
 /// seconds, `seen` the head that the statements name.
 pub async fn summarise(
     store: &Store,
@@ -80,34 +86,69 @@ async fn commit(
     Ok(stated)
 }
 
-/// A place and a stretch of time, and the one name that its summary can have.
+/// A place and a stretch of time.
 struct Window {
     place_id: i64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
-    jti: Uuid,
+    newest: DateTime<Utc>,
 }
 
 impl Window {
     fn of(measured: &Measured, window_s: i32) -> Self {
-        let Measured { place_id, start } = *measured;
-        let end = start + TimeDelta::seconds(window_s.into());
-        // A UUIDv7 of the window's end: stating it again is stating the same record.
+        let Measured { place_id, start, newest } = *measured;
+        Self { place_id, start, end: start + TimeDelta::seconds(window_s.into()), newest }
+    }
+
+    fn length(&self) -> TimeDelta {
+        self.end - self.start
+    }
+
+    /// The one name that its summary can have when it is stated for the `nth` time, counted from 0: a UUIDv7 of the window's
+    /// end. Stating it again is stating the same record.
+    fn jti(&self, nth: u32) -> Uuid {
         let seed = sha256_of(&[
             b"suyuan-conditions/1",
-            &place_id.to_be_bytes(),
-            &start.timestamp().to_be_bytes(),
-            &window_s.to_be_bytes(),
+            &self.place_id.to_be_bytes(),
+            &self.start.timestamp().to_be_bytes(),
+            &self.length().num_seconds().to_be_bytes(),
+            &nth.to_be_bytes(),
         ]);
         let mut random = [0; 10];
         random.copy_from_slice(seed.0.first_chunk::<10>().unwrap_or(&[0; 10]));
-        let millis = u64::try_from(end.timestamp_millis()).unwrap_or_default();
-        let jti = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-        Self { place_id, start, end, jti }
+        let millis = u64::try_from(self.end.timestamp_millis()).unwrap_or_default();
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+
+    /// The newest summary, and how often the window was stated.
+    async fn stated(&self, conn: &mut Connection) -> Result<(Option<record::Record>, u32), StoreError> {
+        let mut newest = None;
+        for nth in 0..STATED_MAX {
+            match record::by_jti(conn, self.jti(nth)).await? {
+                Some(record) => newest = Some(record),
+                None => return Ok((newest, nth)),
+            }
+        }
+        Ok((newest, STATED_MAX))
     }
 }
 
-/// `false` where nothing is to be stated (yet): it was stated, a pack is not logged yet, or no lot lay there.
+/// Whether packs of the window stand behind its summary in the log, and the device that was cut off has no more to send.
+async fn is_outdated(
+    conn: &mut Connection,
+    summary: &record::Record,
+    window: &Window,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    if window.newest < summary.accepted_at - COMMIT_MAX || now - window.newest < window.length() {
+        return Ok(false);
+    }
+    let Some(at) = ledger::locate(conn, &summary.entry).await? else { return Ok(false) };
+    let packs = condition::packs(conn, window.place_id, window.start, window.end).await?;
+    Ok(packs.iter().any(|pack| (pack.log_id, pack.index) > (Some(at.log_id), Some(at.index))))
+}
+
+/// `false` where nothing is to be stated (yet): all was stated, a pack is not logged yet, or no lot lay there.
 async fn state(
     conn: &mut Connection,
     keys: &Keys,
@@ -116,7 +157,10 @@ async fn state(
     window: &Window,
     now: DateTime<Utc>,
 ) -> Result<bool, KeysError> {
-    if record::by_jti(conn, window.jti).await?.is_some() {
+    let (standing, times) = window.stated(conn).await?;
+    if let Some(standing) = &standing
+        && (times == STATED_MAX || !is_outdated(conn, standing, window, now).await?)
+    {
         return Ok(false);
     }
     let lots = condition::lots(conn, window.place_id, window.start, window.end).await?;
@@ -136,31 +180,44 @@ async fn state(
     let place = party::place_by_id(conn, window.place_id).await?;
     let names = lot::by_ids(conn, &lots).await?;
     let names: Vec<&str> = names.iter().map(|lot| lot.uri.as_str()).collect();
-    let Some(event) = derived::sensor_summary(window.jti, &place.uri, &names, &windows) else {
+    let jti = window.jti(times);
+    let Some(event) = derived::sensor_summary(jti, &place.uri, &names, &windows) else {
         return Ok(false);
     };
     let operator = operator(conn).await?;
-    let stated = NewRecord {
+    let new = |jti, body| NewRecord {
         kind: Kind::Derived,
         seen: seen.cloned(),
-        refs: named(&packs)?,
         step: Some("conditions".to_owned()),
-        grade: if devices.iter().all(|device| device.signing == "device") { "device" } else { "documented" },
         place_id: Some(place.id),
-        ..NewRecord::new(
-            &operator,
-            keys.derivation(),
-            window.jti,
-            profile.reference(),
-            build::event_body(event),
-            now,
-        )
+        ..NewRecord::new(&operator, keys.derivation(), jti, profile.reference(), body, now)
     };
-    let written = stated.write(conn, keys).await?;
-    for lot in lots {
-        record::insert_lot_part(conn, written.entry.as_bytes(), lot, "observed", None).await?;
+    let stated = NewRecord {
+        refs: named(&packs)?,
+        grade: if devices.iter().all(|device| device.signing == "device") { "device" } else { "documented" },
+        ..new(jti, build::event_body(event))
+    };
+    let mut written = vec![stated.write(conn, keys).await?];
+    if let Some(standing) = standing {
+        let (body, leaf) = withdrawn(&standing, jti, now)?;
+        let refs = vec![Ref { rel: Rel::Corrects, leaf }];
+        written.push(NewRecord { refs, ..new(Uuid::now_v7(), body) }.write(conn, keys).await?);
+    }
+    for (record, &lot) in written.iter().flat_map(|record| lots.iter().map(move |lot| (record, lot))) {
+        record::insert_lot_part(conn, record.entry.as_bytes(), lot, "observed", None).await?;
     }
     Ok(true)
+}
+
+/// What corrects a summary that another one stands for now, and the summary's entry.
+fn withdrawn(summary: &record::Record, by: Uuid, now: DateTime<Utc>) -> Result<(Body, Hash), StoreError> {
+    let declaration = json!({
+        "declarationTime": now.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "reason": "incorrect_data",
+        "correctiveEventIDs": [format!("urn:uuid:{by}")],
+    });
+    let body = Record::parse(&summary.signed).ok().and_then(|record| record.corrected(declaration));
+    body.zip(Hash::from_slice(&summary.entry)).ok_or(StoreError::Corrupt("a signed record"))
 }
 
 /// `None` for what the profile has no metric for: a battery, a signal strength.

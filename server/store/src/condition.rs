@@ -16,6 +16,9 @@ pub struct Measured {
     pub place_id: i64,
     #[diesel(sql_type = Timestamptz)]
     pub start: DateTime<Utc>,
+    /// When the newest of its packs that was looked for came.
+    #[diesel(sql_type = Timestamptz)]
+    pub newest: DateTime<Utc>,
 }
 
 /// Windows of `window_s` seconds that ended before `before`, with packs that were committed since `since`; oldest first, those
@@ -27,23 +30,22 @@ pub async fn measured(
     after: Option<&Measured>,
     limit: i64,
 ) -> Result<Vec<Measured>, StoreError> {
-    let beginning = Measured { place_id: 0, start: DateTime::UNIX_EPOCH };
-    let after = after.unwrap_or(&beginning);
+    let (start, place_id) = after.map_or((DateTime::UNIX_EPOCH, 0), |after| (after.start, after.place_id));
     Ok(diesel::sql_query(
-        "select distinct d.place_id, to_timestamp(w * $1) as start
+        "select d.place_id, to_timestamp(w * $1) as start, max(p.committed_at) as newest
         from pack p join device d on d.id = p.device_id,
             generate_series(floor(extract(epoch from p.first_at) / $1)::bigint,
                 floor(extract(epoch from p.last_at) / $1)::bigint) w
         where p.committed_at >= $2 and p.first_at > '2000-01-01' and p.last_at < now() + interval '1 day'
             and p.last_at - p.first_at < interval '1 day' and to_timestamp((w + 1) * $1) <= $3
             and (to_timestamp(w * $1), d.place_id) > ($4, $5)
-        order by 2, 1 limit $6",
+        group by 1, 2 order by 2, 1 limit $6",
     )
     .bind::<Integer, _>(window_s)
     .bind::<Timestamptz, _>(since)
     .bind::<Timestamptz, _>(before)
-    .bind::<Timestamptz, _>(after.start)
-    .bind::<BigInt, _>(after.place_id)
+    .bind::<Timestamptz, _>(start)
+    .bind::<BigInt, _>(place_id)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?)
