@@ -37,6 +37,7 @@ rule-oversold = Lot { $lot } holds { $on-hand }, less than { $wanted }
 rule-before-it-was = Earlier than lot { $lot } itself ({ $made })
 rule-before-it-left = Earlier than it was sent ({ $shipped })
 rule-recalled = Lot { $lot } is recalled
+rule-other-signing = The device is registered otherwise: one that signs itself shows its key, one that a gateway signs for has none
 rule-wrong-sum = They add up to { $sum } instead of { $total }
 rule-more-out-than-in = { $output } came out of { $input }
 rule-more-than-dry-matter = Dried from { $wet } % to { $dry } %, at most { $max } can be left; { $output } was given

@@ -37,6 +37,7 @@ rule-oversold = 批次 { $lot } 现有 { $on-hand }，不足 { $wanted }
 rule-before-it-was = 早于批次 { $lot } 产生的时间 { $made }
 rule-before-it-left = 早于发货时间 { $shipped }
 rule-recalled = 批次 { $lot } 已召回
+rule-other-signing = 与登记不符：自己签名的设备要出示密钥，由网关代签的没有密钥
 rule-wrong-sum = 合计 { $sum }，应为 { $total }
 rule-more-out-than-in = 产出 { $output } 多于投入 { $input }
 rule-more-than-dry-matter = 水分由 { $wet }% 降至 { $dry }%，干谷最多 { $max }，填了 { $output }

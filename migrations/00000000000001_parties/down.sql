@@ -2,6 +2,7 @@ drop table regulator_look;
 drop table api_token;
 drop table session;
 drop table key;
+drop table provisioning;
 drop table account;
 drop table device;
 drop table trade_item;

@@ -68,11 +68,13 @@ create table device (
     format text not null,              -- cose, senml+json, senml+cbor, chirpstack, sparkplug, json
     signing text not null check (signing in ('device', 'gateway')),
     repeats text not null default 'merge' check (repeats in ('merge', 'keep')),
-    token_hash bytea not null,
+    token_hash bytea not null,         -- SHA-256 of its MQTT password
+    broker_hash text,                  -- the same password as mosquitto keeps it; null until it has one
     place_id bigint not null references place,
     mapping jsonb,                     -- its messages' members -> SenML names; its node on a network of its own
     created_at timestamptz not null default now(),
-    retired_at timestamptz,
+    lost_at timestamptz,               -- refused until it is provisioned anew
+    retired_at timestamptz,            -- refused for good
     unique (party_id, name)
 );
 create index device_place on device (place_id);
@@ -89,6 +91,20 @@ create table account (
     created_at timestamptz not null default now(),
     disabled_at timestamptz
 );
+
+-- One-time tokens by which a device, or who installs it, gets its key enrolled and its MQTT password.
+create table provisioning (
+    token_hash bytea primary key check (octet_length(token_hash) = 32),
+    device_id bigint not null references device,
+    created_by uuid references account,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    redeemed_at timestamptz,
+    withdrawn_at timestamptz,          -- for a newer one, or because the device is lost
+    kid bytea,                         -- the key that it enrolled
+    check (redeemed_at is null or withdrawn_at is null)
+);
+create unique index provisioning_open on provisioning (device_id) where redeemed_at is null and withdrawn_at is null;
 
 create table key (
     kid bytea primary key check (octet_length(kid) = 32),

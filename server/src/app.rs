@@ -2,6 +2,7 @@
 
 use std::{
     io::BufReader,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,7 +18,9 @@ use crate::{
     jobs,
     service::{
         account::{AccountError, Accounts, NewAccount},
+        attempts::Attempts,
         chains::{self, ChainsError, Configured},
+        devices::provision,
         fsck::{Ask, StepNames},
         intake,
         keys::{KeyFiles, Keys, KeysError, read_secret, read_seed, root},
@@ -46,6 +49,8 @@ pub struct AppState {
     pub locales: Locales,
     pub accounts: Accounts,
     pub reports: Reports,
+    /// Devices that ask for credentials, by network.
+    pub provisionings: Attempts<IpAddr>,
     pub profiles: Profiles,
     pub keys: Arc<Keys>,
     pub ledger: Arc<Ledger>,
@@ -130,6 +135,7 @@ impl AppState {
         Ok(Self {
             accounts: Accounts::new(store.clone(), Arc::clone(&keys)),
             reports: Reports::new(store.clone()),
+            provisionings: Attempts::new(provision::OF_ADDRESS),
             keys,
             ledger,
             chains: Arc::new(chains),

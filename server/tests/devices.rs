@@ -10,6 +10,7 @@
 mod database;
 mod farm;
 mod house;
+mod keeper;
 mod registered;
 mod silo;
 
@@ -19,33 +20,10 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use farm::Farm;
+use keeper::{fitted_out, register, shown};
 use server::service::intake;
 use silo::{PEN, UP};
 use trace::{hash::sha256, keys::SecretKey, pack::carriage::Status};
-
-/// The depot has a bin, and a gateway whose key is returned.
-async fn fitted_out(farm: &Farm) -> SecretKey {
-    let (state, depot) = (&farm.state, farm.party("depot").await);
-    silo::build(&state.store, &depot).await;
-    silo::gateway(&state.store, &state.keys, &depot).await
-}
-
-async fn register(farm: &Farm, cookie: &str, name: &str, map: &str) -> (StatusCode, String) {
-    let fields = [
-        ("device", name),
-        ("kind", "grain/probe"),
-        ("format", "senml+json"),
-        ("place", "bin1"),
-        ("map", map),
-    ];
-    let request = TestRequest::post()
-        .uri("/devices")
-        .insert_header((header::COOKIE, cookie))
-        .insert_header((header::ACCEPT, "text/html"))
-        .insert_header((header::ACCEPT_LANGUAGE, "zh-CN"))
-        .set_form(fields);
-    farm.request(request).await
-}
 
 /// One pack with a battery and a temperature, measured at `at_s`.
 async fn measured(farm: &Farm, gateway: &SecretKey, cti: u8, at_s: i64) {
@@ -67,9 +45,9 @@ async fn a_device_registered_by_the_form_gets_its_password_once_and_is_its_keepe
     let [keeper, other, regulator] =
         [farm.sign_in("depot").await, farm.sign_in("wei").await, farm.sign_in("authority").await];
     assert!(farm.page("/devices", &keeper).await.contains("还没有登记设备"));
-    let (status, page) = register(&farm, &keeper, "probe1", "").await;
+    let (status, page) = register(&farm, &keeper, "probe1", "senml+json", "").await;
     assert_eq!(status, StatusCode::CREATED, "{page}");
-    let token = page.split("密码</dt><dd class=\"mono\">").nth(1).unwrap().split('<').next().unwrap();
+    let token = shown(&page, "密码");
     let kept = {
         let mut conn = farm.state.store.connection().await.unwrap();
         store::device::by_name(&mut conn, "depot", "probe1").await.unwrap().unwrap()
@@ -77,11 +55,11 @@ async fn a_device_registered_by_the_form_gets_its_password_once_and_is_its_keepe
     assert_eq!(kept.token_hash, sha256(token.as_bytes()).as_bytes(), "{page}");
 
     for (name, map) in [("probe1", ""), ("Probe 2", ""), ("probe2", "{")] {
-        let (status, page) = register(&farm, &keeper, name, map).await;
+        let (status, page) = register(&farm, &keeper, name, "senml+json", map).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name} {map}: {page}");
     }
     assert_eq!(
-        register(&farm, &other, "probe2", "").await.0,
+        register(&farm, &other, "probe2", "senml+json", "").await.0,
         StatusCode::UNPROCESSABLE_ENTITY,
         "no such place"
     );
@@ -102,7 +80,7 @@ async fn a_device_file_tells_last_readings_battery_and_a_clock_that_is_off() {
     let Some(farm) = Farm::open("devices_file").await else { return };
     let gateway = fitted_out(&farm).await;
     let keeper = farm.sign_in("depot").await;
-    register(&farm, &keeper, "probe1", "").await;
+    register(&farm, &keeper, "probe1", "senml+json", "").await;
     let now = Utc::now().timestamp();
     let page = farm.page("/devices/depot/probe1", &keeper).await;
     assert!(page.contains("30 天内没有测量") && page.contains("由网关代签"), "{page}");

@@ -39,6 +39,7 @@ async fn world() -> Option<World> {
         signing: "gateway",
         repeats: "merge",
         token_hash: &[0; 32],
+        broker_hash: None,
         place_id: place.id,
         mapping: None,
     };

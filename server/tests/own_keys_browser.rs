@@ -13,33 +13,11 @@ mod database;
 mod farm;
 mod house;
 
-use actix_web::{App, HttpServer, dev::ServerHandle, middleware};
 use chromium::Chromium;
 use farm::Farm;
 use serde_json::json;
-use server::web::{self, guard};
 
 const PASSWORD: &str = "a password that is long";
-
-impl Farm {
-    /// Listens as `suyuan serve` does, at a port of its own.
-    fn listen(&self) -> (String, ServerHandle) {
-        let state = self.state.clone();
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(state.clone())
-                .wrap(middleware::from_fn(guard::guard))
-                .wrap(middleware::Compress::default())
-                .configure(web::configure)
-        });
-        let server = server.workers(2).disable_signals().bind(("127.0.0.1", 0)).unwrap();
-        let address = format!("http://{}", server.addrs()[0]);
-        let running = server.run();
-        let handle = running.handle();
-        tokio::spawn(running);
-        (address, handle)
-    }
-}
 
 impl Chromium {
     /// Types into a form's fields, picks what is to be picked, and presses its button.

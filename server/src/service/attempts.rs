@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -63,6 +64,17 @@ impl<K: Eq + Hash> Attempts<K> {
     }
 }
 
+/// One connection has 2⁶⁴ addresses of IPv6 (RFC 6177), and is counted as one.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => match six.to_ipv4_mapped() {
+            Some(four) => four.into(),
+            None => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +102,14 @@ mod tests {
         assert_eq!(attempts.counts.lock().unwrap().len(), 3);
         assert_eq!(attempts.count_at(0, start), Err(TooMany));
         assert_eq!(attempts.count_at(50, start + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_is_counted_as_one_whichever_of_its_addresses_it_uses() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

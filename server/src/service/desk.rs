@@ -218,7 +218,8 @@ pub async fn instruments(
         return Ok(BTreeMap::new());
     };
     let mut conn = store.connection().await?;
-    let devices = device::of_parties(&mut conn, std::slice::from_ref(&party.slug)).await?;
+    let mut devices = device::of_parties(&mut conn, std::slice::from_ref(&party.slug)).await?;
+    devices.retain(|(_, device)| device.is_in_use());
     let ids: Vec<i64> = devices.iter().map(|(_, device)| device.id).collect();
     let from = at - TimeDelta::minutes(INSTRUMENT_MINUTES);
     let readings = reading::within(&mut conn, &ids, from, at, READINGS_MAX).await?;

@@ -1,6 +1,8 @@
 //! Registering devices and gateways, the gateways' register, and what devices last measured.
 
 pub mod file;
+mod password;
+pub mod provision;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -25,9 +27,10 @@ use trace::{
 use uuid::Uuid;
 
 use crate::service::{
-    keys::{HeldKey, Keys, KeysError, NewKey, fresh_seed},
+    keys::{HeldKey, Keys, KeysError, NewKey},
     profiles::Profiles,
 };
+use password::Password;
 
 /// Older readings are not offered to pre-fill a form.
 const LATEST_WITHIN: TimeDelta = TimeDelta::days(30);
@@ -49,7 +52,7 @@ pub struct DeviceForm {
     pub place: String,
     /// What of its messages is a reading, and its node on a network of its own. Absent: the profile's of this kind.
     pub map: Option<Map>,
-    /// The device's own key; required where the device signs.
+    /// The device's own key, where the device signs. Absent: it is provisioned with a one-time token.
     pub key: Option<KeyForm>,
 }
 
@@ -95,8 +98,14 @@ pub struct Registered {
 pub enum DeviceError {
     #[error("refused: {field} by {rule}")]
     Refused { field: &'static str, rule: &'static str },
-    #[error("the caller keeps no such party")]
+    #[error("the caller keeps no such party or device")]
     NotYours,
+    #[error("the token is not known, has expired, or was used")]
+    Token,
+    #[error("the challenge is too old, or was never put")]
+    Stale,
+    #[error("the device is out of use")]
+    Retired,
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
@@ -127,7 +136,7 @@ pub async fn register(
         return Err(refused("kind", "unknown"));
     }
     let signs_itself = form.signing == Signing::Device;
-    if signs_itself != (form.format == Format::Cose) || signs_itself != form.key.is_some() {
+    if signs_itself != (form.format == Format::Cose) || (!signs_itself && form.key.is_some()) {
         return Err(refused("signing", "format"));
     }
     let usual = profile.device_map(&form.kind, form.format);
@@ -139,8 +148,7 @@ pub async fn register(
     let place = store::party::place_by_slug(&mut transaction, party.id, &form.place)
         .await?
         .ok_or(refused("place", "unknown"))?;
-    let token = b64::url(fresh_seed()?.as_slice());
-    let token_hash = sha256(token.as_bytes());
+    let password = Password::fresh()?;
     let new = NewDevice {
         party_id: party.id,
         name: name.device(),
@@ -149,7 +157,8 @@ pub async fn register(
         format: form.format.as_str(),
         signing: form.signing.as_str(),
         repeats: repeats.as_str(),
-        token_hash: token_hash.as_bytes(),
+        token_hash: password.token_hash.as_bytes(),
+        broker_hash: Some(&password.broker_hash),
         place_id: place.id,
         mapping: mapping.as_ref(),
     };
@@ -162,7 +171,17 @@ pub async fn register(
         }
     };
     transaction.commit().await?;
-    Ok(Registered { party: form.party.clone(), device: form.device.clone(), token, kid })
+    Ok(Registered {
+        party: form.party.clone(),
+        device: form.device.clone(),
+        token: password.text.to_string(),
+        kid,
+    })
+}
+
+/// Whether `party` decides about the device: it is its own, or it runs the ledger.
+fn is_keeper(party: &Party, device: &Device) -> bool {
+    device.party_id == party.id || party.role == "operator"
 }
 
 /// The map must be one of its format; a Sparkplug edge node is one party's, with every device behind it.

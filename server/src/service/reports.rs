@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     account::Member,
-    attempts::{Allowance, Attempts, TooMany},
+    attempts::{Allowance, Attempts, TooMany, network},
     inspection,
     story::{self, Named},
 };
@@ -137,30 +137,5 @@ async fn maker(
             Ok(party::trade_item(conn, &gtin.to_string()).await?.map(|item| item.party_id))
         }
         (Named::Void(_), _) => Ok(None),
-    }
-}
-
-/// One connection has 2⁶⁴ addresses of IPv6 (RFC 6177), and is counted as one.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(six) => match six.to_ipv4_mapped() {
-            Some(four) => four.into(),
-            None => std::net::Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_counted_as_one_whichever_of_its_addresses_it_uses() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

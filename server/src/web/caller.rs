@@ -1,6 +1,6 @@
 //! Who asks: extractors of a member's session and of a program's token.
 
-use std::{future::Future, ops::Deref, pin::Pin};
+use std::{future::Future, net::IpAddr, ops::Deref, pin::Pin};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data};
 use chrono::Utc;
@@ -93,4 +93,12 @@ impl FromRequest for Bearer {
             program.map(Self).ok_or(WebError::SignInNeeded)
         })
     }
+}
+
+/// Whom the request came from. A proxy on this machine says it in the last element of its header; nobody else is believed.
+pub fn address(request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    let forwarded = request.headers().get_all("x-forwarded-for").last();
+    let told = forwarded.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    if peer.is_loopback() { told.or(Some(peer)) } else { Some(peer) }
 }

@@ -6,10 +6,10 @@ use actix_web::{
     web::{Data, Form, Path, Query, ServiceConfig, get, post},
 };
 use askama::Template;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use store::reading::Reading;
-use trace::uplink::Format;
+use trace::{b64, uplink::Format};
 
 use crate::{
     service::devices::{
@@ -23,15 +23,16 @@ use crate::{
         error::FieldError,
         locale::{Moment, Words},
         page::{self, Frame},
+        provision::token_page,
         scan::party_name,
     },
 };
 
 /// Places offered by the form.
 const PLACES_MAX: i64 = 500;
-/// What a gateway can sign for; what signs itself is registered by a program that holds its key.
-const FORMATS: [Format; 5] =
-    [Format::SenmlJson, Format::SenmlCbor, Format::Json, Format::Chirpstack, Format::Sparkplug];
+/// What a gateway can sign for, and last what signs itself: that gets its key by a one-time token.
+const FORMATS: [Format; 6] =
+    [Format::SenmlJson, Format::SenmlCbor, Format::Json, Format::Chirpstack, Format::Sparkplug, Format::Cose];
 
 pub fn routes(routes: &mut ServiceConfig) {
     routes
@@ -145,6 +146,19 @@ struct DevicePage {
     silent: Vec<Moment>,
     clock_suspect: i64,
     historical: i64,
+    lost: Option<Moment>,
+    keys: Vec<KeyView>,
+    token_waits: Option<Moment>,
+    token_redeemed: Option<Moment>,
+    /// Where tokens are given and access is ended; for its keeper, while it is not out of use.
+    acts_at: Option<String>,
+}
+
+struct KeyView {
+    kid: String,
+    /// `good`, `rotated` or `revoked`.
+    state: String,
+    since: Moment,
 }
 
 async fn one(
@@ -154,13 +168,14 @@ async fn one(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, WebError> {
     let (party, name) = path.into_inner();
-    let found = file::one(&state.store, &member, (&party, &name), Utc::now()).await?;
+    let now = Utc::now();
+    let found = file::one(&state.store, &member, (&party, &name), now).await?;
     let file = found.ok_or(WebError::NotFound)?;
     let f = Frame::new(&request, Some(member.0.clone()));
-    page::html(&device_page(f, &party, &file))
+    page::html(&device_page(f, &party, &file, now))
 }
 
-fn device_page(f: Frame, slug: &str, file: &DeviceFile) -> DevicePage {
+fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> DevicePage {
     let w = &f.w;
     let device = &file.device;
     let reading = |reading: &Reading| ReadingView {
@@ -172,6 +187,12 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile) -> DevicePage {
         let name = w.or(&format!("{}-threshold-{}", device.profile, alert.rule), &alert.rule);
         (name, w.moment(alert.raised_at, None))
     };
+    let key = |key: &store::key::Key| KeyView {
+        kid: b64::url(&key.kid),
+        state: key.state.clone(),
+        since: w.moment(key.since, None),
+    };
+    let token = file.token.as_ref();
     let marked = |mark: &str| file.marks.get(mark).copied().unwrap_or_default();
     DevicePage {
         name: device.name.clone(),
@@ -188,6 +209,12 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile) -> DevicePage {
         silent: file.silent_hours.iter().map(|hour| w.moment(*hour, None)).collect(),
         clock_suspect: marked("clock_suspect"),
         historical: marked("historical"),
+        lost: device.lost_at.map(|at| w.moment(at, None)),
+        keys: file.keys.iter().map(key).collect(),
+        token_waits: token.filter(|token| token.is_open(now)).map(|token| w.moment(token.expires_at, None)),
+        token_redeemed: token.and_then(|token| token.redeemed_at).map(|at| w.moment(at, None)),
+        acts_at: (file.is_keepers && device.retired_at.is_none())
+            .then(|| format!("/devices/{slug}/{}", device.name)),
         f,
     }
 }
@@ -214,7 +241,7 @@ struct RegisteredPage {
     href: String,
 }
 
-/// 201 with the password: shown now and never again.
+/// 201 with the password, or with the token of a device that signs itself: shown now and never again.
 async fn register(
     request: HttpRequest,
     state: Data<AppState>,
@@ -227,13 +254,14 @@ async fn register(
         "" => None,
         text => Some(serde_json::from_str(text).map_err(|_| refused("map", "format"))?),
     };
+    let signs_itself = stated.format == Format::Cose;
     let form = DeviceForm {
         party: member.party.slug.clone(),
         device: stated.device.trim().to_owned(),
         kind: kind.to_owned(),
         profile: profile.to_owned(),
         format: stated.format,
-        signing: Signing::Gateway,
+        signing: if signs_itself { Signing::Device } else { Signing::Gateway },
         repeats: None,
         place: stated.place.clone(),
         map,
@@ -242,6 +270,9 @@ async fn register(
     let pen = state.config.identifiers.pen;
     let told =
         devices::register(&state.store, &state.keys, &state.profiles, pen, &member.party, &form).await?;
+    if signs_itself {
+        return token_page(&request, &state, &member, &(told.party, told.device)).await;
+    }
     let page = RegisteredPage {
         f: Frame::new(&request, Some(member.0.clone())),
         user: format!("{}/{}", told.party, told.device),

@@ -26,6 +26,7 @@ pub mod lot;
 pub mod machine;
 pub mod packs;
 pub mod page;
+pub mod provision;
 pub mod registry;
 pub mod regulator;
 pub mod reports;
@@ -86,6 +87,7 @@ pub fn configure(routes: &mut ServiceConfig) {
     routes.configure(grid::routes);
     routes.configure(dead_letters::routes);
     routes.configure(devices::routes);
+    routes.configure(provision::routes);
     routes.configure(exceptions::routes);
     routes.configure(reports::routes);
     routes.configure(day::routes);

@@ -220,7 +220,11 @@ impl From<DeviceError> for WebError {
                 Self::Refused(vec![FieldError::new(field, rule, Vec::new())])
             }
             DeviceError::NotYours => Self::NotFound,
+            DeviceError::Token => Self::Conflict("the token is not known, has expired, or was used"),
+            DeviceError::Stale => Self::Conflict("the challenge is too old"),
+            DeviceError::Retired => Self::Conflict("the device is out of use"),
             DeviceError::Keys(KeysError::Known) => Self::Conflict("the key is enrolled already"),
+            DeviceError::Keys(KeysError::NotGood) => Self::Conflict("the key is not good any more"),
             DeviceError::Keys(KeysError::Possession(_) | KeysError::Key(_)) => {
                 Self::BadRequest("the proof of possession does not hold")
             }

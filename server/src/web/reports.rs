@@ -1,7 +1,5 @@
 //! Problems that shoppers report of a code: the report, its author's page, and the list of those whose business it is.
 
-use std::net::IpAddr;
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
@@ -16,7 +14,7 @@ use crate::{
     service::reports::ReportError,
     web::{
         AppState, WebError,
-        caller::{MaybeSignedIn, SignedIn},
+        caller::{MaybeSignedIn, SignedIn, address},
         label::key_of_path,
         locale::{Moment, Words},
         page::{self, Frame},
@@ -58,14 +56,6 @@ async fn make(
     let key = key_of_path(&form.path).ok_or(WebError::NotFound)?;
     let id = state.reports.make(&state.serial_master, address(&request), &key, &form.text).await?;
     Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, format!("/reports/{id}"))).finish())
-}
-
-/// Whom the request came from. A proxy on this machine says it in the last element of its header; nobody else is believed.
-fn address(request: &HttpRequest) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip();
-    let forwarded = request.headers().get_all("x-forwarded-for").last();
-    let told = forwarded.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-    if peer.is_loopback() { told.or(Some(peer)) } else { Some(peer) }
 }
 
 struct ReportView {

@@ -21,10 +21,19 @@ pub struct Device {
     pub signing: String,
     pub repeats: String,
     pub token_hash: Vec<u8>,
+    pub broker_hash: Option<String>,
     pub place_id: i64,
     pub mapping: Option<serde_json::Value>,
     pub created_at: DateTime<Utc>,
+    pub lost_at: Option<DateTime<Utc>>,
     pub retired_at: Option<DateTime<Utc>>,
+}
+
+impl Device {
+    /// Neither lost nor taken down.
+    pub const fn is_in_use(&self) -> bool {
+        self.lost_at.is_none() && self.retired_at.is_none()
+    }
 }
 
 #[derive(Debug, Insertable)]
@@ -38,6 +47,7 @@ pub struct NewDevice<'a> {
     pub signing: &'a str,
     pub repeats: &'a str,
     pub token_hash: &'a [u8],
+    pub broker_hash: Option<&'a str>,
     pub place_id: i64,
     pub mapping: Option<&'a serde_json::Value>,
 }
@@ -52,14 +62,46 @@ pub async fn insert(conn: &mut Connection, new: &NewDevice<'_>) -> Result<Device
         .await?)
 }
 
-/// Devices in use of any of `parties` (slugs), each with its party's slug.
+/// Gives a device a new MQTT password. It is found again, if it was lost: whoever provisions it has it in hands.
+pub async fn set_password(
+    conn: &mut Connection,
+    id: i64,
+    token_hash: &[u8],
+    broker_hash: &str,
+) -> Result<(), StoreError> {
+    diesel::update(device::table.find(id))
+        .set((
+            device::token_hash.eq(token_hash),
+            device::broker_hash.eq(Some(broker_hash)),
+            device::lost_at.eq(None::<DateTime<Utc>>),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Refused from now on, until it is provisioned anew. `false`: it was lost or out of use already.
+pub async fn lose(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
+    let in_use = device::table.find(id).filter(device::lost_at.is_null().and(device::retired_at.is_null()));
+    let changed = diesel::update(in_use).set(device::lost_at.eq(Some(at))).execute(conn).await?;
+    Ok(changed == 1)
+}
+
+/// Refused from now on, for good. `false`: it was out of use already.
+pub async fn retire(conn: &mut Connection, id: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
+    let in_use = device::table.find(id).filter(device::retired_at.is_null());
+    let changed = diesel::update(in_use).set(device::retired_at.eq(Some(at))).execute(conn).await?;
+    Ok(changed == 1)
+}
+
+/// All devices of any of `parties` (slugs), whatever became of them, each with its party's slug.
 pub async fn of_parties(
     conn: &mut Connection,
     parties: &[String],
 ) -> Result<Vec<(String, Device)>, StoreError> {
     Ok(device::table
         .inner_join(party::table.on(party::id.eq(device::party_id)))
-        .filter(party::slug.eq_any(parties).and(device::retired_at.is_null()))
+        .filter(party::slug.eq_any(parties))
         .select((party::slug, Device::as_select()))
         .load(conn)
         .await?)
@@ -95,11 +137,11 @@ pub async fn at_places(conn: &mut Connection, places: &[i64]) -> Result<Vec<Devi
         .await?)
 }
 
-/// All devices in use with their party's slug, in a stable order: the register's content.
+/// All devices in use, and not lost, with their party's slug, in a stable order: the register's content.
 pub async fn all(conn: &mut Connection) -> Result<Vec<(String, Device)>, StoreError> {
     Ok(device::table
         .inner_join(party::table.on(party::id.eq(device::party_id)))
-        .filter(device::retired_at.is_null())
+        .filter(device::retired_at.is_null().and(device::lost_at.is_null()))
         .order(device::id)
         .select((party::slug, Device::as_select()))
         .load(conn)
@@ -147,6 +189,11 @@ pub async fn pack_keys(conn: &mut Connection) -> Result<Vec<(Vec<u8>, Option<i64
         .select((key::kid, key::device_id))
         .load(conn)
         .await?)
+}
+
+/// The device, its row locked until the transaction ends.
+pub async fn lock(conn: &mut Connection, id: i64) -> Result<Option<Device>, StoreError> {
+    Ok(device::table.find(id).select(Device::as_select()).for_update().first(conn).await.optional()?)
 }
 
 /// A device by its row, with its party's slug.

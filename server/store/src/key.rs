@@ -68,6 +68,17 @@ pub async fn good_of(conn: &mut Connection, party_id: i64, role: &str) -> Result
         .await?)
 }
 
+/// The newest `limit` keys of a device, whatever their state.
+pub async fn of_device(conn: &mut Connection, device_id: i64, limit: i64) -> Result<Vec<Key>, StoreError> {
+    Ok(key::table
+        .filter(key::device_id.eq(device_id))
+        .order(key::since.desc())
+        .limit(limit)
+        .select(Key::as_select())
+        .load(conn)
+        .await?)
+}
+
 /// The newest `limit` keys in the browsers of one account, whatever their state.
 pub async fn of_account(conn: &mut Connection, account_id: Uuid, limit: i64) -> Result<Vec<Key>, StoreError> {
     Ok(key::table

@@ -21,6 +21,7 @@ pub mod lot;
 mod migrate;
 pub mod pack;
 pub mod party;
+pub mod provisioning;
 pub mod quota;
 pub mod reading;
 pub mod record;

@@ -178,9 +178,11 @@ diesel::table! {
         signing -> Text,
         repeats -> Text,
         token_hash -> Binary,
+        broker_hash -> Nullable<Text>,
         place_id -> BigInt,
         mapping -> Nullable<Jsonb>,
         created_at -> Timestamptz,
+        lost_at -> Nullable<Timestamptz>,
         retired_at -> Nullable<Timestamptz>,
     }
 }
@@ -407,6 +409,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    provisioning (token_hash) {
+        token_hash -> Binary,
+        device_id -> BigInt,
+        created_by -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        redeemed_at -> Nullable<Timestamptz>,
+        withdrawn_at -> Nullable<Timestamptz>,
+        kid -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
     quota (id) {
         id -> BigInt,
         party_id -> BigInt,
@@ -609,6 +624,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     personal,
     place,
     problem_report,
+    provisioning,
     quota,
     reading,
     record,

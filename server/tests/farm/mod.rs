@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use actix_web::{
-    App,
+    App, HttpServer,
+    dev::ServerHandle,
     http::{StatusCode, header},
-    middleware::from_fn,
+    middleware::{Compress, from_fn},
     test,
     web::Data,
 };
@@ -169,5 +170,23 @@ impl Farm {
 
     pub async fn page(&self, path: &str, cookie: &str) -> String {
         self.get(path, "text/html", cookie).await
+    }
+
+    /// Listens as `suyuan serve` does, at a port of its own.
+    pub fn listen(&self) -> (String, ServerHandle) {
+        let state = self.state.clone();
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(state.clone())
+                .wrap(from_fn(server::web::guard::guard))
+                .wrap(Compress::default())
+                .configure(server::web::configure)
+        });
+        let server = server.workers(2).disable_signals().bind(("127.0.0.1", 0)).unwrap();
+        let address = format!("http://{}", server.addrs().first().unwrap());
+        let running = server.run();
+        let handle = running.handle();
+        tokio::spawn(running);
+        (address, handle)
     }
 }

@@ -16,6 +16,9 @@ use crate::{
 /// `typ` of a proof of possession.
 pub const POP_TYP: &str = "trace-pop";
 
+/// `typ` of a handover: what the old key signs for the one that takes its place.
+pub const HANDOVER_TYP: &str = "trace-handover";
+
 /// The text whose digest `ledger/1#…` names.
 const PROFILE: &str = include_str!("ledger-1.toml");
 
@@ -238,6 +241,11 @@ pub fn possession_input(possession: &Possession) -> String {
     jws::signing_input(POP_TYP, &possession.payload(), possession.kid)
 }
 
+/// What the key that is replaced signs, so that nobody else replaces it: the new key's possession, under another `typ`.
+pub fn handover_input(possession: &Possession, replaced: Kid) -> String {
+    jws::signing_input(HANDOVER_TYP, &possession.payload(), replaced)
+}
+
 impl Possession {
     fn payload(&self) -> String {
         // Strings and closed words only: nothing here fails to serialise.
@@ -246,8 +254,26 @@ impl Possession {
 }
 
 pub fn verify_possession(pop: &str, stated: &Possession, key: &PublicKey) -> Result<(), StatementError> {
-    let jws = Jws::parse(pop, POP_TYP)?;
-    jws.verify(pop, key)?;
+    verify_signed(pop, POP_TYP, stated, key)
+}
+
+/// `replaced` is the key that gives its place to the one of `stated`.
+pub fn verify_handover(
+    handover: &str,
+    stated: &Possession,
+    replaced: &PublicKey,
+) -> Result<(), StatementError> {
+    verify_signed(handover, HANDOVER_TYP, stated, replaced)
+}
+
+fn verify_signed(
+    compact: &str,
+    typ: &str,
+    stated: &Possession,
+    key: &PublicKey,
+) -> Result<(), StatementError> {
+    let jws = Jws::parse(compact, typ)?;
+    jws.verify(compact, key)?;
     // To the letter: a number or a name has one spelling.
     let is_stated = serde_json::to_value(stated).is_ok_and(|stated| stated == jws.payload);
     if is_stated { Ok(()) } else { Err(StatementError::OtherPossession) }

@@ -7,10 +7,13 @@ use store::{
     Connection, Store, StoreError,
     alert::{self, Alert},
     device::{self, Device},
+    key::{self, Key},
     party::{Party, Place},
+    provisioning::{self, Provisioning},
     reading::{self, Reading},
 };
 
+use super::is_keeper;
 use crate::service::{account::Member, alerts::scope_of, inspection, story};
 
 /// Devices on one page.
@@ -18,6 +21,8 @@ const PAGE: i64 = 50;
 /// How far back readings, marks and silent hours are counted.
 const LATEST_WITHIN: TimeDelta = TimeDelta::days(30);
 const HOURS: i64 = 24;
+/// Keys that the file shows.
+const KEYS: i64 = 5;
 
 /// A device in the list.
 #[derive(Debug)]
@@ -80,7 +85,6 @@ fn is_battery(reading: &Reading) -> bool {
 }
 
 /// All that is known of one device.
-#[derive(Debug)]
 pub struct DeviceFile {
     pub device: Device,
     pub party: Option<Party>,
@@ -92,6 +96,12 @@ pub struct DeviceFile {
     pub silent_hours: Vec<DateTime<Utc>>,
     /// Packs of the last 30 days by their mark.
     pub marks: BTreeMap<String, i64>,
+    /// Its own keys, newest first.
+    pub keys: Vec<Key>,
+    /// The newest of its one-time tokens.
+    pub token: Option<Provisioning>,
+    /// Whether the reader gives it tokens and ends its access.
+    pub is_keepers: bool,
 }
 
 /// The file of a device; `None` where there is none, and for one that is not the member's business.
@@ -113,6 +123,9 @@ pub async fn one(
         latest: reading::latest(&mut conn, &[device.id], now - LATEST_WITHIN).await?,
         alerts: alert::open_of(&mut conn, &[device.id]).await?,
         silent_hours: silent_hours(&mut conn, &device, now).await?,
+        keys: key::of_device(&mut conn, device.id, KEYS).await?,
+        token: provisioning::newest(&mut conn, device.id).await?,
+        is_keepers: is_keeper(&member.party, &device),
         marks: store::pack::marks(&mut conn, device.id, now - LATEST_WITHIN).await?.into_iter().collect(),
         device,
     }))

@@ -36,6 +36,9 @@ pub enum Reason {
     Topic,
     Oversize,
     UnknownDevice,
+    /// Its keeper says that somebody else may have it.
+    DeviceLost,
+    DeviceRetired,
     NotAPack,
     /// What its format's decoder says of it.
     Undecoded(&'static str),
@@ -50,10 +53,12 @@ pub enum Reason {
 
 impl Reason {
     /// Each that stands for itself; beside them stand those of the decoders ([`UplinkError::REASONS`]).
-    pub const OWN: [Self; 11] = [
+    pub const OWN: [Self; 13] = [
         Self::Topic,
         Self::Oversize,
         Self::UnknownDevice,
+        Self::DeviceLost,
+        Self::DeviceRetired,
         Self::NotAPack,
         Self::OtherDevice,
         Self::RelativeTime,
@@ -69,6 +74,8 @@ impl Reason {
             Self::Topic => "topic",
             Self::Oversize => "oversize",
             Self::UnknownDevice => "unknown-device",
+            Self::DeviceLost => "device-lost",
+            Self::DeviceRetired => "device-retired",
             Self::NotAPack => "not-a-pack",
             Self::Undecoded(reason) => reason,
             Self::OtherDevice => "other-device",
@@ -209,6 +216,12 @@ impl Known<'_> {
         }
         let key = (topic.device.party().to_owned(), topic.device.device().to_owned());
         let device = self.devices.get(&key).ok_or(Reason::UnknownDevice)?;
+        if device.retired_at.is_some() {
+            return Err(Reason::DeviceRetired);
+        }
+        if device.lost_at.is_some() {
+            return Err(Reason::DeviceLost);
+        }
         Ok((topic.device, device))
     }
 

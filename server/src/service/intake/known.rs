@@ -74,6 +74,12 @@ struct Named {
 }
 
 impl Register {
+    /// A device or key was changed through this server: its next pack is judged by what stands now. Other servers follow within
+    /// [`LIFE`].
+    pub async fn forget(&self) {
+        self.0.lock().await.take();
+    }
+
     pub(super) async fn known<'a>(
         &self,
         store: &Store,

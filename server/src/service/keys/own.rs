@@ -92,7 +92,7 @@ impl OwnKeys<'_> {
 }
 
 /// A UUIDv7 of the last minutes (RFC 9562 §5.7).
-fn is_recent(jti: Uuid, now: DateTime<Utc>) -> bool {
+pub(in crate::service) fn is_recent(jti: Uuid, now: DateTime<Utc>) -> bool {
     let made = jti.get_timestamp().map(|made| made.to_unix()).filter(|_| jti.get_version_num() == 7);
     let made = made.and_then(|(seconds, _)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0));
     made.is_some_and(|made| made <= now && now - made <= TimeDelta::minutes(CHALLENGE_MINUTES))

@@ -178,7 +178,13 @@ impl Keys {
     }
 
     /// What a new key has to show for the record `jti`.
-    pub(super) fn possession(&self, jti: Uuid, kid: Kid, party: &Party, custody: Custody) -> Possession {
+    pub(in crate::service) fn possession(
+        &self,
+        jti: Uuid,
+        kid: Kid,
+        party: &Party,
+        custody: Custody,
+    ) -> Possession {
         Possession { aud: self.ledger.clone(), jti, kid, party: party.iss.clone(), custody }
     }
 }
