@@ -2,7 +2,7 @@
 //! bytes.
 
 pub mod mirror;
-mod online;
+pub mod online;
 pub mod receipt;
 mod report;
 pub mod state;

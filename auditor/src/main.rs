@@ -9,7 +9,7 @@ use std::{
 };
 
 use auditor::{
-    mirror, receipt,
+    mirror, online, receipt,
     state::{self, State},
     verify, witness,
 };
@@ -19,6 +19,9 @@ use trace::{
     keys::SecretKey,
     tlog::note::{SignerKey, VerifierKey},
 };
+
+/// A block of Besu's QBFT or FISCO's PBFT is final; one on top costs seconds.
+const CONFIRMATIONS: u64 = 1;
 
 /// Check what Suyuan says without trusting who says it
 #[derive(Parser)]
@@ -43,6 +46,10 @@ enum Command {
         /// Node of a chain that the trust file names: heads are looked up there, and regulators' notices about keys
         #[arg(long, value_name = "URL")]
         rpc: Option<String>,
+        /// Blocks that must stand on the one that holds a head. One is enough where blocks are final (Besu QBFT, FISCO BCOS); a
+        /// public chain asks for as many as its users wait for
+        #[arg(long, value_name = "BLOCKS", default_value_t = CONFIRMATIONS)]
+        confirmations: u64,
     },
     /// Run a C2SP tlog-witness: cosign heads that extend what was cosigned before, and nothing else
     Witness {
@@ -62,18 +69,23 @@ enum Command {
         #[arg(long)]
         init: bool,
     },
-    /// Copy a log's tiles to disk and check that it only grows. Exit status: 0 it does, 1 alarm, 2 could not look
+    /// Copy a log's tiles to disk, and those of the logs that follow it, and check that they only grow. Exit status: 0 they do,
+    /// 1 alarm, 2 could not look
     Mirror {
         /// The log's tile prefix: what stands before `/checkpoint`
         url: String,
-        /// Directory of the copy; kept between looks, it is what the next look compares with
+        /// Directory of the copy; kept between looks, it is what the next look compares with. A log that follows has its own in it
         directory: PathBuf,
-        /// Whom to believe: logs, witnesses, quorum, chains. A witness with a URL is asked what it has seen
+        /// Whom to believe: logs, witnesses, quorum, chains; registrars, whose word on the next log counts. A witness with a URL is
+        /// asked what it has seen
         #[arg(long)]
         trust: PathBuf,
         /// Node of a chain that the trust file names: its head is compared, too
         #[arg(long, value_name = "URL")]
         rpc: Option<String>,
+        /// Blocks that must stand on the one that holds a head, as for `verify`
+        #[arg(long, value_name = "BLOCKS", default_value_t = CONFIRMATIONS)]
+        confirmations: u64,
         /// Look again every so many seconds, until something is wrong
         #[arg(long, value_name = "SECONDS")]
         every: Option<u64>,
@@ -115,7 +127,10 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Command::Verify { bundle, receipt: Some(file), trust, .. } => {
             receipt::run(&bundle, &file, &trust, &mut out)
         }
-        Command::Verify { bundle, trust, rpc, .. } => verify::run(&bundle, &trust, rpc.as_deref(), &mut out),
+        Command::Verify { bundle, trust, rpc, confirmations, .. } => {
+            let node = rpc.as_deref().map(|url| online::Node { url, confirmations });
+            verify::run(&bundle, &trust, node, &mut out)
+        }
         Command::Witness { listen, key, state, logs, init } => {
             let signer = state::read_key(&key)?;
             let logs = logs.iter().map(|log| log.parse()).collect::<Result<Vec<_>, _>>()?;
@@ -127,7 +142,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
             witness::run(listen, witness::Witness::new(signer, logs, state)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Mirror { url, directory, trust, rpc, every, witness_lead, records } => {
+        Command::Mirror { url, directory, trust, rpc, confirmations, every, witness_lead, records } => {
             let trust = std::fs::read_to_string(trust)?.parse()?;
             let token = records.map(std::fs::read_to_string).transpose()?;
             let mirror = mirror::Mirror {
@@ -135,10 +150,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 directory: &directory,
                 trust: &trust,
                 rpc: rpc.as_deref(),
+                confirmations,
+                opened: None,
                 witness_lead: Duration::from_secs(witness_lead),
                 records: token.as_deref().map(str::trim_end),
             };
-            Ok(mirror::run(&mirror, every.map(Duration::from_secs), &mut out)?)
+            Ok(mirror::watch(&mirror, every.map(Duration::from_secs), &mut out)?)
         }
         Command::Keygen { name, file } => {
             let mut seed = [0; 32];

@@ -6,13 +6,14 @@ mod directory;
 mod others;
 mod records;
 mod source;
+mod successor;
 mod tree;
+mod watch;
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io,
     path::{Path, PathBuf},
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -33,7 +34,10 @@ use directory::Directory;
 pub use others::Asked;
 pub use records::{Parts, Why};
 pub use source::Source;
+use successor::check_sealed;
+pub use successor::{Next, Successor};
 use tree::Tree;
+pub use watch::{WatchError, watch};
 
 const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Entries that one mirror holds: its leaf tiles are 3 GB then.
@@ -59,6 +63,10 @@ pub enum Alarm {
     Witness { name: String, size: u64 },
     #[error("the witness {name} has seen size {known}, the log goes on showing {shown}: it was rolled back")]
     BehindWitness { name: String, known: u64, shown: u64 },
+    #[error("the log names another one as the next, and nobody who is trusted vouches for it: {why}")]
+    Successor { why: String, served: String },
+    #[error("the log was sealed at size {size}, and shows {shown}")]
+    GrewAfterSealing { size: u64, shown: u64 },
 }
 
 impl Alarm {
@@ -66,6 +74,7 @@ impl Alarm {
     fn detail(&self) -> String {
         match self {
             Self::Tiles { served, .. } => format!("as it was served, in base64:\n\n{served}"),
+            Self::Successor { served, .. } => format!("as it was served:\n\n{served}"),
             Self::Chain { id, contract, size, root } | Self::BehindChain { id, contract, size, root, .. } => {
                 format!("chain {id} {contract}: size {size}, root {root}\n")
             }
@@ -85,6 +94,8 @@ pub enum MirrorError {
     File(PathBuf, #[source] io::Error),
     #[error("{0} is not what this mirror wrote: the copy is damaged, and says nothing of the log")]
     Damaged(PathBuf),
+    #[error("{path} vouches for the next log no more, under this trust file: {why}")]
+    KeptSuccessor { path: PathBuf, why: String },
     #[error("another mirror works on {0}")]
     InUse(PathBuf),
     #[error("the copy is of the log {kept}, and {shown} is shown here")]
@@ -131,6 +142,8 @@ pub struct Looked {
     pub on_chain: Option<u64>,
     /// What was signed behind the entries, where that was asked for.
     pub parts: Option<Parts>,
+    /// The log that follows this one.
+    pub next: Next,
 }
 
 /// A log's tiles on disk, under the paths that it serves them by.
@@ -140,6 +153,10 @@ pub struct Mirror<'a> {
     pub trust: &'a Policy,
     /// A node of a chain that the trust file names.
     pub rpc: Option<&'a str>,
+    /// Blocks that must stand on that of a head on the chain.
+    pub confirmations: u64,
+    /// A head that was shown elsewhere, by the log that this one follows.
+    pub opened: Option<&'a Checkpoint>,
     /// How long a witness may know more than the log shows: a log shows a head when enough have cosigned it, or after 60 s.
     pub witness_lead: Duration,
     /// API token of a regulator's program: what was signed is copied, too.
@@ -228,7 +245,7 @@ impl Mirror<'_> {
             directory.check(copied_to)?;
         }
         let mut earlier = Vec::new();
-        for known in [&copied_to, &begun].into_iter().flatten() {
+        for known in [copied_to.as_ref(), begun.as_ref(), self.opened].into_iter().flatten() {
             if known.origin != head.origin {
                 return Err(MirrorError::OtherLog { kept: known.origin.clone(), shown: head.origin });
             }
@@ -246,6 +263,10 @@ impl Mirror<'_> {
                 return Err(known.contradicted().into());
             }
         }
+        let successor = self.kept_successor(&head.origin)?;
+        if let Some(successor) = &successor {
+            check_sealed(&mut tree, &head, &successor.closed).await?;
+        }
         let from = copied_to.as_ref().map_or(0, |known| known.size);
         let mut copied = 0;
         if copied_to.is_none() || from < head.size || begun.is_some() {
@@ -256,10 +277,14 @@ impl Mirror<'_> {
                 directory.forget_partial(known.size, head.size)?;
             }
         }
+        let next = match successor {
+            Some(successor) => Next::Opened(Box::new(successor)),
+            None => self.find_successor(directory, &mut tree, &head).await?,
+        };
         let asked = self.ask_witnesses(&mut tree, &head, note).await?;
         let parts = self.copy_records(directory, &head).await?;
         let (witnesses, enough) = (seen_by.by.len(), seen_by.enough);
-        Ok(Looked { copied, witnesses, enough, asked, on_chain: chain_size, parts, head })
+        Ok(Looked { copied, witnesses, enough, asked, on_chain: chain_size, parts, next, head })
     }
 
     /// A checkpoint that a log of the trust file signed.
@@ -300,62 +325,9 @@ fn hashes(tile: &[u8], width: u16) -> Option<Vec<Hash>> {
     hashes.map(Hash::from_slice).collect()
 }
 
-/// Looks once, or again and again; prints a line for each look. Exit status: 0 grows as it should, 1 alarm.
-pub fn run(
-    mirror: &Mirror<'_>,
-    every: Option<Duration>,
-    out: &mut impl io::Write,
-) -> Result<ExitCode, MirrorRunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    loop {
-        match runtime.block_on(mirror.look()) {
-            Ok(looked) => {
-                writeln!(out, "ok         {looked}")?;
-                if let Some(parts) = looked.parts.filter(|parts| parts.refusals > 0) {
-                    told(&parts, out)?;
-                    if parts.is_alarming {
-                        return Ok(ExitCode::from(1));
-                    }
-                    if every.is_none() {
-                        return Ok(ExitCode::from(2));
-                    }
-                }
-            }
-            Err(MirrorError::Raised { alarm, evidence }) => {
-                writeln!(out, "ALARM      {alarm}\nevidence   {}", evidence.display())?;
-                return Ok(ExitCode::from(1));
-            }
-            Err(MirrorError::Alarm(alarm)) => {
-                writeln!(out, "ALARM      {alarm}")?;
-                return Ok(ExitCode::from(1));
-            }
-            // Nobody is there now: with a next look to come, this one is only told.
-            Err(error) if every.is_some() => writeln!(out, "unchecked  {}", Causes(&error))?,
-            Err(error) => return Err(error.into()),
-        }
-        let Some(every) = every else { return Ok(ExitCode::SUCCESS) };
-        std::thread::sleep(every);
-    }
-}
-
-/// A line for each signed part that was refused.
-fn told(parts: &Parts, out: &mut impl io::Write) -> io::Result<()> {
-    for (index, why) in &parts.refused {
-        writeln!(out, "refused    {index}: {why}")?;
-    }
-    if parts.refusals > parts.refused.len() {
-        writeln!(out, "refused    {} more", parts.refusals - parts.refused.len())?;
-    }
-    if parts.is_alarming {
-        writeln!(out, "ALARM      other bytes than were logged are given")
-    } else {
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for Looked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { head, copied, witnesses, enough, asked, on_chain, parts } = self;
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { head, copied, witnesses, enough, asked, on_chain, parts, next } = self;
         let quorum = if *enough { "enough" } else { "NOT enough" };
         write!(
             f,
@@ -368,17 +340,9 @@ impl std::fmt::Display for Looked {
         if let Some(size) = on_chain {
             write!(f, ", {size} of them on the chain")?;
         }
-        match parts {
-            Some(parts) => write!(f, ", {} signed parts copied, {} refused", parts.copied, parts.refusals),
-            None => Ok(()),
+        if let Some(parts) = parts {
+            write!(f, ", {} signed parts copied, {} refused", parts.copied, parts.refusals)?;
         }
+        write!(f, "{next}")
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum MirrorRunError {
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }

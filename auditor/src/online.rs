@@ -37,22 +37,35 @@ pub enum OnlineError {
     Runtime(#[from] std::io::Error),
 }
 
+/// Whom to ask, and how deep a head must stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    pub url: &'a str,
+    /// Blocks on top of a head's.
+    pub confirmations: u64,
+}
+
 /// Asks every contract that the trust file names on the node's chain.
-pub fn ask(url: &str, bundle: &Bundle, trust: &Policy, report: &Report) -> Result<Vec<OnChain>, OnlineError> {
+pub fn ask(
+    node: &Node<'_>,
+    bundle: &Bundle,
+    trust: &Policy,
+    report: &Report,
+) -> Result<Vec<OnChain>, OnlineError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let asked = tokio::time::timeout(PATIENCE, ask_all(url, bundle, trust, report));
+        let asked = tokio::time::timeout(PATIENCE, ask_all(node, bundle, trust, report));
         asked.await.unwrap_or(Err(OnlineError::Slow))
     })
 }
 
 async fn ask_all(
-    url: &str,
+    node: &Node<'_>,
     bundle: &Bundle,
     trust: &Policy,
     report: &Report,
 ) -> Result<Vec<OnChain>, OnlineError> {
-    let rpc = Rpc::new(reqwest::Client::new(), url)?;
+    let rpc = Rpc::new(reqwest::Client::new(), node.url)?;
     let id: String = rpc.call("eth_chainId", serde_json::json!([])).await?;
     let digits = id.strip_prefix("0x").ok_or(OnlineError::ChainId)?;
     let id = u64::from_str_radix(digits, 16).map_err(|_| OnlineError::ChainId)?;
@@ -63,15 +76,22 @@ async fn ask_all(
     let mut found = Vec::new();
     for chain in trust.chains.iter().filter(|chain| chain.id == id) {
         let unreadable = |_| OnlineError::Contract(chain.contract.clone());
-        let evm = Evm::connect(rpc.clone(), id, chain.contract.parse().map_err(unreadable)?).await?;
+        let newest = Evm::connect(rpc.clone(), id, chain.contract.parse().map_err(unreadable)?).await?;
+        let confirmed = newest.below_tip(node.confirmations).await?;
         let anchors = bundle.anchors.iter();
         let ours = anchors.filter(|anchor| anchor.chain_id == id && anchor.contract == chain.contract);
         let mut on_chain = OnChain { chain_id: id, contract: chain.contract.clone(), ..OnChain::default() };
         for anchor in ours {
-            on_chain.heads.extend(head(&evm, anchor).await?);
+            match head(&confirmed, anchor).await? {
+                None if head(&newest, anchor).await?.is_some() => {
+                    on_chain.shallow.push((anchor.origin.clone(), anchor.size));
+                }
+                deep => on_chain.heads.extend(deep),
+            }
         }
+        // A regulator's word counts at once: to heed one that is undone later does less harm than not to.
         for kid in &kids {
-            let notices = evm.notices(KEY_REVOKED, *kid).await?;
+            let notices = newest.notices(KEY_REVOKED, *kid).await?;
             on_chain
                 .notices
                 .extend(notices.into_iter().map(|notice| KeyNotice { kid: *kid, since: notice.at }));
@@ -79,7 +99,7 @@ async fn ask_all(
         found.push(on_chain);
     }
     if found.is_empty() {
-        return Err(OnlineError::UnknownChain { url: url.to_owned(), id });
+        return Err(OnlineError::UnknownChain { url: node.url.to_owned(), id });
     }
     Ok(found)
 }

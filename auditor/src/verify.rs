@@ -12,7 +12,10 @@ use trace::{
     tlog::policy::{Policy, PolicyError},
 };
 
-use crate::{online, report};
+use crate::{
+    online::{self, Node},
+    report,
+};
 
 /// A thousand lines of a policy are a quarter of it.
 const TRUST_BYTES_MAX: usize = 1024 * 1024;
@@ -32,7 +35,7 @@ pub enum VerifyError {
 pub fn run(
     bundle: &Path,
     trust: &Path,
-    rpc: Option<&str>,
+    node: Option<Node<'_>>,
     out: &mut impl Write,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let trust = read_trust(trust)?;
@@ -44,8 +47,8 @@ pub fn run(
         }
     };
     let mut report = bundle::verify(&bundle, &trust);
-    if let Some(url) = rpc {
-        let found = online::ask(url, &bundle, &trust, &report)?;
+    if let Some(node) = node {
+        let found = online::ask(&node, &bundle, &trust, &report)?;
         report = report.with_chains(&bundle, &found);
     }
     report::print(out, &report)?;

@@ -68,6 +68,15 @@ impl Log {
         Checkpoint { origin: ORIGIN.to_owned(), size, root }
     }
 
+    fn proof_from(&self, size: u64) -> Vec<Hash> {
+        let leaves = self.leaves();
+        let nodes = |level: u8, index: u64| {
+            let start = usize::try_from(index << level).ok()?;
+            leaves.get(start..start + (1 << level)).map(merkle::root)
+        };
+        merkle::consistency_proof(&nodes, size, self.head().size).unwrap()
+    }
+
     fn answer(&self, path: &str) -> Option<Vec<u8>> {
         if let Some((_, lie)) = self.lies.iter().find(|(lying, _)| lying == path) {
             return (!lie.is_empty()).then(|| lie.clone());
@@ -398,9 +407,15 @@ fn silent_witness() -> String {
 async fn anchor(chain: &Evm, head: &Checkpoint) {
     let administrator = account(2);
     chain.register(&account(1), 0, &head.origin, administrator.address()).await.unwrap();
+    publish(chain, head, &[]).await;
+}
+
+/// Anchors a head that extends the last one by `proof`.
+async fn publish(chain: &Evm, head: &Checkpoint, proof: &[Hash]) {
+    let administrator = account(2);
     let terms = Terms { nonce: chain.nonce(administrator.address()).await.unwrap(), gas_price: 0 };
     let head = Head { origin: head.origin.clone(), size: head.size, root: head.root };
-    let ticket = chain.ticket(&administrator, terms, &head, &[]).unwrap();
+    let ticket = chain.ticket(&administrator, terms, &head, proof).unwrap();
     chain.submit(&ticket).await.unwrap();
     for _ in 0..100 {
         if let Some(receipt) = chain.receipt(ticket.transaction).await.unwrap() {
@@ -423,7 +438,7 @@ async fn what_the_chain_has_is_compared() {
     anchor(&chain, &head).await;
     let reader = Reader::new(&log, "chain");
     reader.trust(&format!("chain {CHAIN_ID} {contract:#x}\n"));
-    let look = async || reader.look_with(&["--rpc", &anvil.url]).await;
+    let look = async || reader.look_with(&["--rpc", &anvil.url, "--confirmations", "0"]).await;
 
     log.lock().unwrap().grow(0, 700);
     let (status, said) = look().await;
@@ -436,6 +451,47 @@ async fn what_the_chain_has_is_compared() {
     log.lock().unwrap().entries.truncate(100);
     let (status, said) = look().await;
     assert_eq!((status, said.contains("rolled back")), (1, true), "{said}");
+}
+
+#[actix_web::test]
+async fn a_head_counts_when_enough_blocks_stand_on_it() {
+    let anvil = Anvil::start(0).await;
+    let (contract, _) = anvil.contract().await;
+    let chain = Evm::connect(anvil.rpc(), CHAIN_ID, contract).await.unwrap();
+    let mine = async |blocks: &str| {
+        let mined: serde_json::Value =
+            anvil.rpc().call("anvil_mine", serde_json::json!([blocks])).await.unwrap();
+        assert!(mined.is_null());
+    };
+    let log = Arc::new(Mutex::new(Log::default()));
+    log.lock().unwrap().grow(0, 300);
+    let reader = Reader::new(&log, "deep");
+    reader.trust(&format!("chain {CHAIN_ID} {contract:#x}\n"));
+    let look = async || reader.look_with(&["--rpc", &anvil.url, "--confirmations", "100"]).await;
+    let head = log.lock().unwrap().head();
+    anchor(&chain, &head).await;
+    let (status, said) = look().await;
+    assert_eq!((status, said.contains("on the chain")), (0, false), "too young: {said}");
+    mine("0x64").await;
+    let (status, said) = look().await;
+    assert_eq!((status, said.contains("300 of them on the chain")), (0, true), "{said}");
+
+    // A later head of another history, which a re-organisation could still take back.
+    let mut other = Log::default();
+    other.grow(0, 300);
+    other.grow(7, 400);
+    publish(&chain, &other.head(), &other.proof_from(300)).await;
+    log.lock().unwrap().grow(0, 700);
+    let (status, said) = look().await;
+    assert_eq!(
+        (status, said.contains("300 of them on the chain")),
+        (0, true),
+        "the older one counts: {said}"
+    );
+    mine("0x64").await;
+    let (status, said) = look().await;
+    assert_eq!((status, said.contains("SPLIT VIEW")), (1, true), "{said}");
+    assert!(Reader::evidence(&said).contains(&other.head().root.to_string()));
 }
 
 #[actix_web::test]

@@ -232,7 +232,8 @@ async fn a_chain_confirms_the_head_and_a_regulator_s_notice_revokes_a_key() {
     let evm = Evm::connect(anvil.rpc(), CHAIN_ID, contract).await.unwrap();
     let contract = format!("{contract:#x}");
     let desk = Desk::new(&contract);
-    let verify = |bundle: &Bundle| desk.verify(bundle.to_string().as_bytes(), &["--rpc", &anvil.url]);
+    let at_tip = ["--rpc", &anvil.url, "--confirmations", "0"];
+    let verify = |bundle: &Bundle| desk.verify(bundle.to_string().as_bytes(), &at_tip);
 
     let start = now();
     let mut anchored = bundle(start - 60, start);
@@ -247,6 +248,19 @@ async fn a_chain_confirms_the_head_and_a_regulator_s_notice_revokes_a_key() {
     assert!(printed.contains("ok         chain (1): the heads are on the chain"), "{printed}");
     let (_, offline) = desk.verify(anchored.to_string().as_bytes(), &[]);
     assert!(offline.contains("not checked (needs --rpc)") && offline.contains("\nVALID\n"), "{offline}");
+
+    let deep = |blocks: &str| {
+        let told = ["--rpc", &anvil.url, "--confirmations", blocks];
+        desk.verify(anchored.to_string().as_bytes(), &told)
+    };
+    let (code, printed) = deep("100");
+    assert_eq!((code, printed.contains("\nVALID\n")), (0, true), "the chain is extra: {printed}");
+    assert!(printed.contains("unchecked  chain (1): anchor 0 (size 3"), "{printed}");
+    assert!(printed.contains("does not stand deep enough in the chain yet"), "{printed}");
+    let mined: serde_json::Value = anvil.rpc().call("anvil_mine", serde_json::json!(["0x64"])).await.unwrap();
+    assert!(mined.is_null());
+    let (_, printed) = deep("100");
+    assert!(printed.contains("ok         chain (1): the heads are on the chain"), "{printed}");
 
     let mut other = anchored.clone();
     other.anchors[0].transaction = format!("0x{}", "ab".repeat(32));

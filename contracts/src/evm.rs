@@ -148,6 +148,8 @@ pub struct Evm {
     contract: Address,
     /// No block before it is looked at, nor one before the contract's own first.
     since: u64,
+    /// No head in a later block is found.
+    until: Option<u64>,
 }
 
 impl Evm {
@@ -158,13 +160,20 @@ impl Evm {
         if found != chain_id {
             return Err(ChainError::OtherChain { url: rpc.url().to_owned(), expected: chain_id, found });
         }
-        Ok(Self { rpc, chain_id, contract, since: 0 })
+        Ok(Self { rpc, chain_id, contract, since: 0, until: None })
     }
 
     /// Looks at no block before this one: the first that can hold what is looked for.
     #[must_use]
     pub fn since(&self, block: u64) -> Self {
         Self { since: self.since.max(block), ..self.clone() }
+    }
+
+    /// The contract's heads as they stood so many blocks below the newest one. Told by its events: a node need not know a
+    /// contract's state at an old block.
+    pub async fn below_tip(&self, confirmations: u64) -> Result<Self, ChainError> {
+        let until = self.block_number().await?.saturating_sub(confirmations);
+        Ok(Self { until: Some(until), ..self.clone() })
     }
 
     pub const fn contract(&self) -> Address {
@@ -375,16 +384,21 @@ impl Chain for Evm {
         if newest.size == 0 || size.is_some_and(|size| size > newest.size) {
             return Ok(None);
         }
-        let wanted = size.unwrap_or(newest.size);
-        let topics =
-            json!([TraceLog::Anchored::SIGNATURE_HASH, key_of(origin), B256::from(U256::from(wanted))]);
-        if wanted == newest.size {
-            let logs = self.logs(newest.blockNumber, newest.blockNumber, &topics).await?;
+        let until = self.until.map_or(newest.blockNumber, |until| until.min(newest.blockNumber));
+        let holds_newest = until == newest.blockNumber;
+        let wanted = size.or(holds_newest.then_some(newest.size));
+        if wanted == Some(newest.size) && !holds_newest {
+            return Ok(None);
+        }
+        let topic = wanted.map(|size| B256::from(U256::from(size)));
+        let topics = json!([TraceLog::Anchored::SIGNATURE_HASH, key_of(origin), topic]);
+        if wanted == Some(newest.size) {
+            let logs = self.logs(until, until, &topics).await?;
             // Never `None`: the contract has a head, and its next one needs the proof from there.
-            let log = logs.last().ok_or(ChainError::Unsettled { size: wanted })?;
+            let log = logs.last().ok_or(ChainError::Unsettled { size: newest.size })?;
             return Self::anchored(log, origin).map(Some);
         }
-        for (from, to) in self.pages_down(newest.blockNumber).await? {
+        for (from, to) in self.pages_down(until).await? {
             if let Some(log) = self.logs(from, to, &topics).await?.last() {
                 return Self::anchored(log, origin).map(Some);
             }

@@ -8,10 +8,11 @@
 
 mod database;
 mod house;
+mod served;
 
 use std::sync::Arc;
 
-use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
+use actix_web::web::Data;
 use auditor::mirror::{Looked, Mirror, MirrorError, Source, Why};
 use serde_json::Value;
 use server::{app::AppState, jobs::sequencer::Sequencer, service::registry::Registry};
@@ -55,16 +56,7 @@ impl Desk {
         execute(&database, &statements).await;
         let mut sequencer = Sequencer::lead(Arc::clone(&state.ledger)).await.unwrap().unwrap();
         sequencer.step().await.unwrap();
-        let shared = state.clone();
-        let app = move || {
-            App::new()
-                .app_data(shared.clone())
-                .wrap(from_fn(server::web::guard::guard))
-                .configure(server::web::configure)
-        };
-        let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/suyuan/2026", server.addrs()[0]);
-        tokio::spawn(server.run());
+        let url = served::listen(&state);
         let directory = std::env::temp_dir().join(format!("suyuan-signed-{}", uuid::Uuid::now_v7().simple()));
         Some(Self { database, state, url, operator, directory })
     }
@@ -105,6 +97,8 @@ impl Desk {
             directory: &self.directory,
             trust: &trust,
             rpc: None,
+            confirmations: 0,
+            opened: None,
             witness_lead: std::time::Duration::ZERO,
             records: Some(token),
         };

@@ -8,10 +8,10 @@
 
 mod database;
 mod house;
+mod served;
 
 use std::sync::Arc;
 
-use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use reqwest::{Client, Response, StatusCode};
 use server::{app::AppState, jobs::sequencer::Sequencer};
 use signed_note::{Note, StandardVerifier, VerifierList};
@@ -22,26 +22,6 @@ use trace::hash::sha256;
 
 /// A tile of each kind: 256 full ones of level 0, so that level 1 has a full one, and a partial one of each level.
 const LEAVES: u32 = 256 * 257 + 77;
-
-/// The server as it routes, on a port of its own; answers the prefix of its log.
-fn listen(state: &Data<AppState>) -> String {
-    let shared = state.clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(shared.clone())
-            .wrap(from_fn(server::web::guard::guard))
-            .configure(server::web::configure)
-    })
-    .workers(1)
-    .disable_signals()
-    .bind("127.0.0.1:0")
-    .unwrap();
-    let origin = state.ledger.open_log().origin.clone();
-    let (_, path) = origin.split_once('/').unwrap();
-    let prefix = format!("http://{}/{path}", server.addrs()[0]);
-    tokio::spawn(server.run());
-    prefix
-}
 
 fn entry(number: u32) -> Vec<u8> {
     sha256(&number.to_be_bytes()).as_bytes().to_vec()
@@ -67,7 +47,7 @@ fn said(answer: &Response, name: &str) -> String {
 async fn a_tile_is_kept_for_ever_and_one_that_is_not_there_is_known_to_nobody() {
     let Some(url) = database::fresh("tiles").await else { return };
     let state = house::state(&url).await;
-    let prefix = listen(&state);
+    let prefix = served::listen(&state);
     let mut sequencer = lead(&state).await;
     append(&state, &mut sequencer, 0, 700).await;
     let client = Client::new();
@@ -157,7 +137,7 @@ impl TileReader for Remote {
 async fn a_client_that_is_not_ours_rebuilds_the_root_and_proves_every_kind_of_entry() {
     let Some(url) = database::fresh("tiles").await else { return };
     let state = house::state(&url).await;
-    let prefix = listen(&state);
+    let prefix = served::listen(&state);
     let vkey = state.ledger.open_log().verifier.to_string();
     let remote = Remote { client: Client::new(), prefix, runtime: Handle::current() };
     let mut sequencer = lead(&state).await;

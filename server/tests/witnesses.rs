@@ -8,16 +8,15 @@
 )]
 
 mod database;
+mod witnessing;
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
-use auditor::{state::State, witness};
+use actix_web::{App, HttpResponse, HttpServer, web};
 use server::{
     jobs::{
         sequencer::{self, Sequencer, VouchedHead},
@@ -40,6 +39,7 @@ use trace::{
         policy::Policy,
     },
 };
+use witnessing::{Witness, witness_key};
 
 const ORIGIN: &str = "log.example/demo/2026";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,47 +48,10 @@ fn signer(name: &str, seed: u8) -> SignerKey {
     SignerKey { name: name.parse().unwrap(), secret: SecretKey::from_seed(&[seed; 32]) }
 }
 
-/// `suyuan-auditor witness`, with its state in a directory of the test's.
-struct Witness {
-    url: String,
-    directory: PathBuf,
-    server: ServerHandle,
-}
-
-impl Witness {
-    /// The one with this number, that has cosigned `head` already.
-    fn start(number: u8, head: Option<(u64, Hash)>) -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("suyuan-witness-{}", uuid::Uuid::now_v7().simple()));
-        let key = witness_key(number);
-        let state = State::init(&directory, &witness::verifier(&key)).unwrap();
-        state.begin(ORIGIN).unwrap();
-        if let Some((size, root)) = head {
-            state.advance(&Checkpoint { origin: ORIGIN.to_owned(), size, root }).unwrap();
-        }
-        let judge = witness::Witness::new(key, vec![signer(ORIGIN, 1).verifier()], state).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = witness::serve(listener, web::Data::new(judge)).unwrap();
-        let handle = server.handle();
-        tokio::spawn(server);
-        Self { url, directory, server: handle }
-    }
-
-    fn key(number: u8) -> String {
-        witness::verifier(&witness_key(number)).to_string()
-    }
-
-    /// The head that it cosigned last.
-    fn newest(&self) -> u64 {
-        let file = self.directory.join(sha256(ORIGIN.as_bytes()).to_string());
-        std::fs::read_to_string(file).unwrap().parse::<Checkpoint>().unwrap().size
-    }
-
-    async fn stop(self) {
-        self.server.stop(false).await;
-        std::fs::remove_dir_all(self.directory).unwrap();
-    }
+/// The witness with this number, that has cosigned `head` already.
+fn one(number: u8, head: Option<(u64, Hash)>) -> Witness {
+    let head = head.map(|(size, root)| Checkpoint { origin: ORIGIN.to_owned(), size, root });
+    Witness::start(number, vec![signer(ORIGIN, 1).verifier()], head)
 }
 
 /// Accepts, and never answers.
@@ -126,11 +89,6 @@ async fn open(database: &str, policy: &str) -> Arc<Ledger> {
 /// The first witness is enough.
 fn only(url: &str) -> String {
     format!("witness w1 {} {url}\nquorum w1\n", Witness::key(1))
-}
-
-/// Names a witness by number; its key needs no process.
-fn witness_key(number: u8) -> SignerKey {
-    signer(&format!("witness.example/w{number}"), 8 + number)
 }
 
 /// `quorum` of `count` witnesses that nobody asks.
@@ -197,7 +155,7 @@ fn keys() -> Arc<Keys> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_head_is_cosigned_in_turn_and_then_published() {
-    let witness = Witness::start(1, None);
+    let witness = one(1, None);
     let Some(database) = database::fresh("witness_in_turn").await else { return };
     let ledger = open(&database, &only(&witness.url)).await;
     let mut asker = Asker::lead(&ledger, reqwest::Client::new()).await.unwrap().unwrap();
@@ -220,14 +178,14 @@ async fn every_head_is_cosigned_in_turn_and_then_published() {
     let mut asker = lead_again(&ledger).await;
     grow(&ledger, &mut sequencer, 301..310).await;
     asker.ask_all(PATIENCE).await.unwrap();
-    assert_eq!(witness.newest(), 310);
+    assert_eq!(witness.newest(ORIGIN), 310);
     assert_eq!(published_size(&ledger).await, Some(310));
     witness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
-    let witness = Witness::start(1, None);
+    let witness = one(1, None);
     let Some(database) = database::fresh("witness_backup").await else { return };
     let ledger = open(&database, &only(&witness.url)).await;
     let http = reqwest::Client::new();
@@ -252,7 +210,7 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
     // The witness has seen as much of another history, then less of one, then more than this database holds.
     let mut last = None;
     for seen in [7, 5, 9] {
-        let witness = Witness::start(1, Some((seen, Hash([9; 32]))));
+        let witness = one(1, Some((seen, Hash([9; 32]))));
         let ledger = open(&database, &only(&witness.url)).await;
         let beyond = Answers::Beyond { who: "w1".to_owned(), size: seen };
         assert_eq!(witnesses::ask_for_head(&ledger, &ledger.open_log(), &http, size, root).await, beyond);
@@ -294,7 +252,7 @@ async fn a_restored_backup_does_not_sign_below_what_a_witness_has_seen() {
 async fn enough_of_them_cosign_within_the_interval_whatever_the_others_do() {
     const INTERVAL: Duration = Duration::from_secs(2);
     let Some(database) = database::fresh("witness_others").await else { return };
-    let good = [4, 5, 6, 7].map(|number| Witness::start(number, None));
+    let good = [4, 5, 6, 7].map(|number| one(number, None));
     let mut urls = vec![hung(), "http://127.0.0.1:9".to_owned(), nonsense()];
     urls.extend(good.iter().map(|witness| witness.url.clone()));
     let mut policy = String::new();
@@ -334,7 +292,7 @@ async fn enough_of_them_cosign_within_the_interval_whatever_the_others_do() {
     let [w4, w5, w6, w7] = good;
     w7.stop().await;
     grow(&ledger, &mut sequencer, 15..20).await;
-    while w5.newest() < 20 || w6.newest() < 20 {
+    while w5.newest(ORIGIN) < 20 || w6.newest(ORIGIN) < 20 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(INTERVAL).await;
@@ -347,7 +305,7 @@ async fn enough_of_them_cosign_within_the_interval_whatever_the_others_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_server_asks_and_another_takes_over_when_its_connection_ends() {
-    let witness = Witness::start(1, None);
+    let witness = one(1, None);
     let Some(database) = database::fresh("witness_one_asks").await else { return };
     let (first, second) =
         (open(&database, &only(&witness.url)).await, open(&database, &only(&witness.url)).await);
@@ -363,9 +321,9 @@ async fn one_server_asks_and_another_takes_over_when_its_connection_ends() {
     .await;
     let mut other = lead_again(&second).await;
     assert!(asker.ask_all(PATIENCE).await.is_err(), "without the lock it asks nobody");
-    assert_eq!(witness.newest(), 0);
+    assert_eq!(witness.newest(ORIGIN), 0);
     other.ask_all(PATIENCE).await.unwrap();
-    assert_eq!(witness.newest(), 3);
+    assert_eq!(witness.newest(ORIGIN), 3);
     witness.stop().await;
 }
 

@@ -18,9 +18,11 @@ use trace::{
 use super::{MirrorError, hashes};
 
 /// The head up to which everything stands here.
-const CHECKPOINT: &str = "checkpoint";
+pub const CHECKPOINT: &str = "checkpoint";
 /// A newer head, seen and found consistent, whose tiles are being copied.
 const NEXT: &str = "checkpoint.next";
+/// The bundle that vouches for the log after this one.
+pub const NEW_LOG: &str = "new-log";
 
 /// A mirror's directory, for one process at a time.
 pub struct Directory {
@@ -79,6 +81,10 @@ impl Directory {
 
     pub fn keep(&self, tile: &TilePath, bytes: &[u8]) -> Result<(), MirrorError> {
         self.write(&self.path(tile), bytes)
+    }
+
+    pub fn keep_successor(&self, bundle: &str) -> Result<(), MirrorError> {
+        self.write(&self.path.join(NEW_LOG), bundle.as_bytes())
     }
 
     /// Whether all that was signed behind a bundle's entries is here.
@@ -164,8 +170,8 @@ pub fn partial_tiles(size: u64) -> Vec<TilePath> {
     tiles
 }
 
-/// A tile's bytes where it is there at all.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, MirrorError> {
+/// A file's bytes where it is there at all.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, MirrorError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

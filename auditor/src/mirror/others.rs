@@ -32,7 +32,7 @@ pub struct Asked {
 }
 
 impl Mirror<'_> {
-    /// The newest head of the origin on the chain that the node is of.
+    /// The newest head of the origin on the chain that the node is of, as it stood some blocks ago.
     pub(super) async fn on_chain(&self, origin: &str) -> Result<Option<Earlier>, MirrorError> {
         let Some(url) = self.rpc else { return Ok(None) };
         let rpc = Rpc::new(self.source.http.clone(), url)?;
@@ -43,7 +43,7 @@ impl Mirror<'_> {
                 Err(ChainError::OtherChain { .. }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(evm) => {
-                    let newest = evm.find(origin, None).await?;
+                    let newest = evm.below_tip(self.confirmations).await?.find(origin, None).await?;
                     return Ok(newest.map(|anchored| Earlier {
                         size: anchored.head.size,
                         root: anchored.head.root,

@@ -136,6 +136,23 @@ pub async fn tlog_proof(conn: &mut Connection, ledger: &Ledger, jti: Uuid) -> Re
     Ok(TlogProof { index: at.index, path, checkpoint: note })
 }
 
+/// What a reader needs to follow a log into the next one: the registrar's `new-log` statements in it and, once that is open, at the
+/// head of the next. Nothing of the log before comes along: who asks has followed this one.
+pub async fn of_next_log(
+    conn: &mut Connection,
+    ledger: &Ledger,
+    keys: &Keys,
+    log_id: i16,
+) -> Result<Bundle, ProofError> {
+    let logs = store::ledger::logs(conn).await?;
+    let next = logs.iter().map(|log| log.id).find(|id| *id > log_id).ok_or(ProofError::Unknown)?;
+    let mut story = Story::new(ledger, keys);
+    for stated in store::record::new_logs_between(conn, log_id, next).await? {
+        story.add_record(conn, &stated).await?;
+    }
+    story.into_bundle(conn, HashMap::new()).await
+}
+
 /// The bundle of `records` and their corrections, with the reading packs, enrolments, rosters and seen heads that they stand on.
 pub async fn of_records(
     conn: &mut Connection,

@@ -34,6 +34,8 @@ use crate::{
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// A checkpoint is never older than this in a cache.
 const BRIEF: &str = "public, max-age=1";
+/// Which log follows is known long before it matters.
+const A_MINUTE: &str = "public, max-age=60";
 /// Entries of one entry bundle are 34 bytes each; tiles 32 bytes a hash.
 const OCTETS: &str = "application/octet-stream";
 /// Token scope of a regulator's program that copies what was signed.
@@ -52,6 +54,7 @@ pub fn routes(routes: &mut ServiceConfig) {
         .route("/proof/{jti}.tlog-proof", get().to(tlog_proof))
         .route("/proof/{jti}", get().to(record_bundle))
         .route("/{ledger}/{shard}/checkpoint", get().to(checkpoint))
+        .route("/{ledger}/{shard}/new-log", get().to(next_log))
         .route("/{ledger}/{shard}/signed", get().to(signed_parts))
         .route("/{ledger}/{shard}/{path:tile/.*}", get().to(tile));
 }
@@ -88,6 +91,17 @@ async fn checkpoint(state: Data<AppState>, at: Path<(String, String)>) -> Result
         .content_type("text/plain; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, BRIEF))
         .body(note.to_string()))
+}
+
+/// Which log follows this one: the bundle of the statements that say so (docs/adr/a-log-names-the-next.md).
+async fn next_log(state: Data<AppState>, at: Path<(String, String)>) -> Result<HttpResponse, WebError> {
+    let log = shard(&state, &at.0, &at.1)?;
+    let mut conn = state.store.connection().await.map_err(WebError::internal)?;
+    let found = proof::of_next_log(&mut conn, &state.ledger, &state.keys, log.id).await?;
+    Ok(HttpResponse::Ok()
+        .content_type(bundle::MEDIA_TYPE)
+        .insert_header((header::CACHE_CONTROL, A_MINUTE))
+        .body(found.to_string()))
 }
 
 /// Tiles and entry bundles: what stands under a path never changes.

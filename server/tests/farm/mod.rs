@@ -46,7 +46,11 @@ pub fn gln(location: u32) -> String {
 
 impl Farm {
     pub async fn open(name: &str) -> Option<Self> {
-        let state = house::state(&database::fresh(name).await?).await;
+        Some(Self::begin(house::state(&database::fresh(name).await?).await).await)
+    }
+
+    /// Everybody and everything is registered in an empty house.
+    pub async fn begin(state: Data<AppState>) -> Self {
         state.ledger.set_halt(None);
         let sequencer = Sequencer::lead(Arc::clone(&state.ledger)).await.unwrap().unwrap();
         let farm = Self { state, sequencer };
@@ -68,7 +72,7 @@ impl Farm {
         let item = json!({"party": "depot", "gtin": gtin(), "profile": "grain", "product": "wet-paddy",
             "name": "wet paddy"});
         registry.trade_item(&serde_json::from_value(item).unwrap()).await.unwrap();
-        Some(farm)
+        farm
     }
 
     pub fn registry(&self) -> Registry<'_> {

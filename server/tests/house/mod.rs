@@ -20,6 +20,11 @@ struct Told {
 
 /// Opened as `suyuan serve` opens it, with key files as an operator would write them.
 pub async fn state(url: &str) -> actix_web::web::Data<server::app::AppState> {
+    state_told(url, &[]).await
+}
+
+/// The same, told more on its command line.
+pub async fn state_told(url: &str, more: &[String]) -> actix_web::web::Data<server::app::AppState> {
     use clap::Parser as _;
     let dir = key_files();
     let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
@@ -41,6 +46,7 @@ pub async fn state(url: &str) -> actix_web::web::Data<server::app::AppState> {
     let locales = concat!(env!("CARGO_MANIFEST_DIR"), "/../locales");
     let profiles = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
     arguments.extend(["--locales", locales, "--profiles", profiles].map(str::to_owned));
+    arguments.extend_from_slice(more);
     let told = Told::parse_from(arguments);
     let state = server::app::AppState::open(told.config).await.unwrap();
     std::fs::remove_dir_all(dir).unwrap();

@@ -35,6 +35,8 @@ pub struct OnChain {
     /// `0x` and 40 lower-case hexadecimal digits.
     pub contract: String,
     pub heads: Vec<HeadOnChain>,
+    /// Origin and size of heads in blocks that may still be undone.
+    pub shallow: Vec<(String, u64)>,
     pub notices: Vec<KeyNotice>,
 }
 
@@ -86,6 +88,11 @@ impl Report {
                 findings.unchecked(Layer::Chain, why);
                 continue;
             };
+            if found.shallow.contains(&(anchor.origin.clone(), anchor.size)) {
+                let why = format!("{} does not stand deep enough in the chain yet", anchor.what(at));
+                findings.unchecked(Layer::Chain, why);
+                continue;
+            }
             match check_online(anchor, found) {
                 Ok(head) => self.narrow(head),
                 Err(why) => findings.bad(Layer::Chain, format!("{} {why}", anchor.what(at))),

@@ -18,7 +18,7 @@ fn anchored() -> Ledger {
 fn on_chain(bundle: &Bundle) -> OnChain {
     let Anchor { chain_id, contract, origin, size, root, transaction } = bundle.anchors[0].clone();
     let heads = vec![HeadOnChain { origin, size, root, transaction, at: NOW - 30 }];
-    OnChain { chain_id, contract, heads, notices: vec![] }
+    OnChain { chain_id, contract, heads, ..OnChain::default() }
 }
 
 #[test]
@@ -52,6 +52,19 @@ fn a_chain_that_holds_the_head_makes_the_layer_good_and_narrows_the_interval() {
     assert_eq!(report.verdict, Verdict::Valid);
     assert!(report.layers.iter().all(|checked| checked.outcome == Outcome::Good), "{:?}", report.layers);
     assert_eq!(report.statements[1].as_ref().unwrap().made.before, Some(NOW - 30));
+}
+
+#[test]
+fn a_head_that_does_not_stand_deep_enough_is_neither_good_nor_bad_and_narrows_nothing() {
+    let ledger = anchored();
+    let bundle = ledger.bundle();
+    let mut found = on_chain(&bundle);
+    found.shallow = found.heads.drain(..).map(|head| (head.origin, head.size)).collect();
+    let before = ledger.check();
+    let report = before.clone().with_chains(&bundle, &[found]);
+    assert_eq!(report.verdict, Verdict::Valid, "the chain is extra");
+    assert!(unchecked(&report, Layer::Chain).contains("does not stand deep enough in the chain yet"));
+    assert_eq!(report.statements, before.statements);
 }
 
 #[test]
