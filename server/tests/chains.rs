@@ -203,6 +203,56 @@ async fn a_block_between_any_two_look_ups_fails_no_anchor() {
     assert!(every_moment, "more requests than looked at");
 }
 
+/// anvil, and whoever asks several nodes in turn: the account's next nonce is told, and the block that took the last one is not
+/// there yet. The anchor that stands a moment later was once called failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_that_a_node_tells_before_the_block_gives_no_anchor_up() {
+    let Some(mut world) = World::new("chains_ahead").await else { return };
+    let dev = paid("gas_price_wei = 0\nfinality_blocks = 0").await;
+    let proxy = Proxy::plain(&dev.anvil.url);
+    let rpc = Rpc::new(reqwest::Client::new(), &proxy.url).unwrap();
+    let through = Evm::connect(rpc, CHAIN_ID, dev.chain.contract).await.unwrap();
+    world.grow(3).await;
+    let mut anchorer = world.lead(&dev.chain).await;
+    anchorer.step(AT_ONCE).await.unwrap();
+    let sent = world.newest(&dev.chain).await;
+    proxy.count_ahead(true);
+    for _ in 0..3 {
+        assert!(anchorer.follow(&through).await.unwrap(), "it waits");
+    }
+    proxy.count_ahead(false);
+    mine(&dev).await;
+    let taken = world.until(&dev, &mut anchorer, "anchored").await;
+    assert_eq!((taken.id, taken.tx_hash, dev.sent().await), (sent.id, sent.tx_hash, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anchor_whose_nonce_another_transaction_took_fails_when_that_is_final_and_the_next_goes() {
+    let Some(mut world) = World::new("chains_taken").await else { return };
+    let dev = paid("gas_price_wei = 0\nfinality_blocks = 2").await;
+    world.grow(3).await;
+    let mut anchorer = world.lead(&dev.chain).await;
+    let kept = anchorer.prepare(&dev.evm).await.unwrap().unwrap();
+    // The operator uses the account for something else.
+    dev.call("evm_setAutomine", json!([true])).await;
+    dev.evm.add_publisher(&account(2), 0, ORIGIN, account(3).address()).await.unwrap();
+    dev.call("evm_setAutomine", json!([false])).await;
+    let began = Instant::now();
+    assert!(anchorer.follow(&dev.evm).await.unwrap(), "the chain may be re-organised yet");
+    mine(&dev).await;
+    assert!(anchorer.follow(&dev.evm).await.unwrap(), "one block is not two");
+    mine(&dev).await;
+    let failed = world.until(&dev, &mut anchorer, "failed").await;
+    assert!(began.elapsed() > Duration::from_secs(2), "two blocks may come within a moment");
+    assert_eq!(failed.id, kept.id);
+    assert_eq!(failed.reason.as_deref(), Some("its nonce was used by another transaction"));
+
+    anchorer.step(AT_ONCE).await.unwrap();
+    mine(&dev).await;
+    let next = world.until(&dev, &mut anchorer, "anchored").await;
+    assert_eq!((next.size, next.nonce, dev.sent().await), (3, 1, 2));
+}
+
 /// What a re-organised chain took again and reverted is not final, however deep its block lies.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_anchor_that_a_reorganised_chain_reverts_fails_with_its_gas() {

@@ -3,17 +3,23 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use contracts::{Account, Address, Receipt, Rpc, deploy};
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::{
+    sync::{Mutex, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 
 pub const CHAIN_ID: u64 = 31_337;
+/// For the dev chain's start.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// anvil; ends with the test.
 ///
@@ -35,24 +41,22 @@ impl Anvil {
 
     /// With a block after each `pause`.
     pub async fn with_blocks(base_fee: u64, pause: Duration) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/node_modules/.bin/anvil");
-        let child = Command::new(program)
-            .args(["--port", &port, "--no-mining", "--order", "fifo", "--silent", "--gas-price", "0"])
+        // The kernel gives the port: one that looked free a moment ago may be another test's by now.
+        let mut child = Command::new(program)
+            .args(["--port", "0", "--no-mining", "--order", "fifo", "--gas-price", "0"])
             .args(["--block-base-fee-per-gas", &base_fee.to_string()])
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("the dev chain is installed by `npm ci` in contracts/, which `make test` runs first");
-        let (url, blocks) = (format!("http://127.0.0.1:{port}"), Arc::default());
+        let told = address_told(child.stdout.take().unwrap());
+        let Ok(Ok(address)) = timeout(PATIENCE, told).await else {
+            child.kill().unwrap_or_default();
+            panic!("the dev chain does not listen");
+        };
+        let (url, blocks) = (format!("http://{address}"), Arc::default());
         let miner = tokio::spawn(mine(rpc_at(&url), Arc::clone(&blocks), pause));
-        let anvil = Self { child, url, blocks, miner };
-        for _ in 0..500 {
-            if anvil.rpc().call::<Value>("eth_chainId", json!([])).await.is_ok() {
-                return anvil;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the dev chain does not answer");
+        Self { child, url, blocks, miner }
     }
 
     /// Replaces the newest `depth` blocks by as many others. `transactions`: raw ones in hex, with the block of the new ones,
@@ -66,6 +70,18 @@ impl Anvil {
     pub async fn rest(&self) {
         let _held = self.blocks.lock().await;
         self.miner.abort();
+    }
+
+    /// Its blocks, for [`Self::load`]; a node that is killed forgets what waits for one. It rests from now on.
+    pub async fn state(&self) -> Value {
+        self.rest().await;
+        self.rpc().call("anvil_dumpState", json!([])).await.unwrap()
+    }
+
+    /// Has the blocks of another one from now on, and goes on from there.
+    pub async fn load(&self, state: &Value) {
+        let _held = self.blocks.lock().await;
+        assert_eq!(self.rpc().call::<Value>("anvil_loadState", json!([state])).await.unwrap(), true);
     }
 
     pub fn rpc(&self) -> Rpc {
@@ -86,9 +102,26 @@ async fn mine(rpc: Rpc, blocks: Arc<Mutex<()>>, pause: Duration) {
     loop {
         tokio::time::sleep(pause).await;
         let _held = blocks.lock().await;
-        // Before it listens, and while the test stops it, there is no answer.
+        // While the test stops it there is no answer.
         drop(rpc.call::<Value>("evm_mine", json!([])).await);
     }
+}
+
+/// Where the dev chain says that it listens. The rest is read, too: nobody may hold it up by not listening.
+fn address_told(said: ChildStdout) -> oneshot::Receiver<String> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut tell = Some(tell);
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            if let Some(address) = line.strip_prefix("Listening on ")
+                && let Some(tell) = tell.take()
+            {
+                // A test that waits no more has said so.
+                tell.send(address.to_owned()).unwrap_or_default();
+            }
+        }
+    });
+    told
 }
 
 impl Drop for Anvil {

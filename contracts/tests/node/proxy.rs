@@ -1,13 +1,14 @@
 //! In front of a dev chain: a node with the ways of consortium chains, one that goes down, one where a block comes at the worst
-//! moment.
+//! moment, one that holds a request up while something else is done, one that is killed and comes back elsewhere.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 /// Ends with the test.
 pub struct Proxy {
@@ -15,11 +16,37 @@ pub struct Proxy {
     state: Arc<State>,
 }
 
+/// Where a request is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Before the node hears of it.
+    There,
+    /// After the node has found something, before who asked hears of it.
+    Back,
+}
+
+/// A request that is held up, or will be; dropped, it goes on.
+pub struct Held {
+    pub reached: oneshot::Receiver<()>,
+    _goes_on: oneshot::Sender<()>,
+}
+
+struct Barrier {
+    method: &'static str,
+    way: Way,
+    /// Those that still pass.
+    pass: u32,
+    reached: oneshot::Sender<()>,
+    goes_on: oneshot::Receiver<()>,
+}
+
 struct State {
-    target: String,
+    target: Mutex<String>,
+    barrier: Mutex<Option<Barrier>>,
     http: reqwest::Client,
     quirky: bool,
     down: AtomicBool,
+    counts_ahead: AtomicBool,
     /// Requests until a block is mined.
     mine_in: AtomicI64,
 }
@@ -36,10 +63,12 @@ impl Proxy {
 
     fn start(target: &str, quirky: bool) -> Self {
         let state = Arc::new(State {
-            target: target.to_owned(),
+            target: Mutex::new(target.to_owned()),
+            barrier: Mutex::new(None),
             http: reqwest::Client::new(),
             quirky,
             down: AtomicBool::new(false),
+            counts_ahead: AtomicBool::new(false),
             mine_in: AtomicI64::new(-1),
         });
         let data = web::Data::from(Arc::clone(&state));
@@ -58,6 +87,23 @@ impl Proxy {
         self.state.down.store(down, Ordering::SeqCst);
     }
 
+    /// An account's transactions count before the block that takes them is shown, as while a node takes a block in.
+    pub fn count_ahead(&self, ahead: bool) {
+        self.state.counts_ahead.store(ahead, Ordering::SeqCst);
+    }
+
+    /// The node has another place from now on.
+    pub fn lead_to(&self, target: &str) {
+        target.clone_into(&mut self.state.target.lock().unwrap());
+    }
+
+    /// Holds a request for `method` up, the first after so many others.
+    pub fn hold(&self, method: &'static str, way: Way, pass: u32) -> Held {
+        let ((tell, reached), (go_on, goes_on)) = (oneshot::channel(), oneshot::channel());
+        *self.state.barrier.lock().unwrap() = Some(Barrier { method, way, pass, reached: tell, goes_on });
+        Held { reached, _goes_on: go_on }
+    }
+
     /// Mines a block before `requests` more are answered; `false` where the last one asked for never came.
     pub fn mine_in(&self, requests: i64) -> bool {
         self.state.mine_in.swap(requests, Ordering::SeqCst) < 0
@@ -65,27 +111,54 @@ impl Proxy {
 }
 
 impl State {
-    async fn forward(&self, request: &Value) -> Value {
-        let sent = self.http.post(&self.target).json(request).send().await.unwrap();
-        sent.json().await.unwrap()
+    /// `None` where no node is there.
+    async fn forward(&self, request: &Value) -> Option<Value> {
+        let target = self.target.lock().unwrap().clone();
+        let sent = self.http.post(target).json(request).send().await.ok()?;
+        sent.json().await.ok()
+    }
+
+    async fn pass(&self, method: &str, way: Way) {
+        let Some(barrier) = self.reach(method, way) else { return };
+        // Whoever no longer waits lets it go on at once.
+        barrier.reached.send(()).unwrap_or_default();
+        barrier.goes_on.await.unwrap_or_default();
+    }
+
+    fn reach(&self, method: &str, way: Way) -> Option<Barrier> {
+        let mut standing = self.barrier.lock().unwrap();
+        let barrier = standing.as_mut().filter(|barrier| (barrier.method, barrier.way) == (method, way))?;
+        if barrier.pass == 0 {
+            return standing.take();
+        }
+        barrier.pass -= 1;
+        None
     }
 }
 
-async fn answer(state: web::Data<State>, request: web::Json<Value>) -> HttpResponse {
+async fn answer(state: web::Data<State>, mut request: web::Json<Value>) -> HttpResponse {
     if state.down.load(Ordering::SeqCst) {
         return HttpResponse::ServiceUnavailable().finish();
     }
     if state.mine_in.fetch_sub(1, Ordering::SeqCst) == 0 {
         state.forward(&json!({"jsonrpc": "2.0", "id": 1, "method": "anvil_mine", "params": [1]})).await;
     }
-    if state.quirky {
-        return consortium(&state, &request).await;
+    if state.counts_ahead.load(Ordering::SeqCst) && request["method"] == "eth_getTransactionCount" {
+        request["params"][1] = json!("pending");
     }
-    HttpResponse::Ok().json(state.forward(&request).await)
+    let method = request["method"].as_str().unwrap_or_default();
+    state.pass(method, Way::There).await;
+    let Some(answer) = state.forward(&request).await else {
+        return HttpResponse::ServiceUnavailable().finish();
+    };
+    if !answer["result"].is_null() {
+        state.pass(method, Way::Back).await;
+    }
+    if state.quirky { consortium(&request, answer) } else { HttpResponse::Ok().json(answer) }
 }
 
-async fn consortium(state: &State, request: &Value) -> HttpResponse {
-    let method = request["method"].as_str().unwrap_or_default().to_owned();
+fn consortium(request: &Value, mut answer: Value) -> HttpResponse {
+    let method = request["method"].as_str().unwrap_or_default();
     let refused = |code: i64, message: &str, data: Value| {
         HttpResponse::Ok().json(
             json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": message, "data": data}}),
@@ -100,8 +173,7 @@ async fn consortium(state: &State, request: &Value) -> HttpResponse {
             return HttpResponse::Ok().json(json!({"jsonrpc": "2.0", "id": 1, "result": []}));
         }
     }
-    let mut answer = state.forward(request).await;
-    match method.as_str() {
+    match method {
         // On chain, and yet an error.
         "eth_sendRawTransaction" => {
             return refused(-32000, "transaction already in block chain", Value::Null);

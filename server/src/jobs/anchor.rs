@@ -3,7 +3,12 @@
 //! One transaction is under way on a chain at a time. Its row is committed before it is sent, so that a crash at any moment
 //! leaves either nothing or a transaction that can be sent again. A chain that is down holds nothing else up.
 
-use std::{cmp::Ordering, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{TimeDelta, Utc};
 use contracts::{Anchored, Chain as _, ChainError, Evm, Head, Receipt, Refusal, Terms, Ticket};
@@ -22,6 +27,8 @@ use crate::service::{
 const FOLLOW: Duration = Duration::from_secs(1);
 /// Between two tries where another process sends, or the chain does not answer.
 const RETRY: Duration = Duration::from_secs(5);
+/// A node, or two that are asked in turn, may tell an account's nonce before the block that used it; longer than that lasts.
+const NONCE_AHEAD: Duration = Duration::from_secs(3);
 /// A transaction that no block has taken for so long is sent again as it is: a node that was killed has forgotten it.
 const SEND_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(3);
 
@@ -80,6 +87,8 @@ pub struct Anchorer<'a> {
     chain: &'a Configured,
     contract: String,
     session: Session,
+    /// Rows whose nonce was seen used while no block showed their transaction, and when that was first seen.
+    outrun: BTreeMap<i64, Outrun>,
 }
 
 impl<'a> Anchorer<'a> {
@@ -89,7 +98,7 @@ impl<'a> Anchorer<'a> {
         if !rows::try_lead(&mut session, &chain.name).await? {
             return Ok(None);
         }
-        Ok(Some(Self { ledger, chain, contract: chain.contract_text(), session }))
+        Ok(Some(Self { ledger, chain, contract: chain.contract_text(), session, outrun: BTreeMap::new() }))
     }
 
     /// Follows what is under way; then, if `interval` has passed since the last one, keeps and sends the next.
@@ -119,6 +128,9 @@ impl<'a> Anchorer<'a> {
         let tip = evm.block_number().await?;
         // Before the receipts: a block that comes in between must not make a nonce look used by another transaction.
         let next_nonce = evm.nonce(self.chain.account.address()).await?;
+        self.outrun.retain(|id, _| {
+            open.iter().any(|row| row.id == *id && to_u64(row.nonce).is_ok_and(|nonce| nonce < next_nonce))
+        });
         let mut now = Moment { tip, next_nonce, free_nonce: next_nonce };
         let mut waits = false;
         for row in open {
@@ -200,7 +212,13 @@ impl<'a> Anchorer<'a> {
             // A re-organised chain may take it after all.
             Some(at) if now.tip.saturating_sub(at.block) < self.chain.finality_blocks => return Ok(true),
             Some(_) => "reverted".to_owned(),
-            None if now.next_nonce > nonce => "its nonce was used by another transaction".to_owned(),
+            None if now.next_nonce > nonce => {
+                let first = self.outrun.entry(row.id).or_insert_with(|| Outrun::at(now.tip));
+                if !first.is_settled(now.tip, self.chain.finality_blocks) {
+                    return Ok(true);
+                }
+                "its nonce was used by another transaction".to_owned()
+            }
             None if known > size => format!("the chain has {known} entries already"),
             None => {
                 self.wait(evm, (row, &log), newest.as_ref(), now).await?;
@@ -370,6 +388,24 @@ struct Moment {
     next_nonce: u64,
     /// The first nonce that no row looked at so far has.
     free_nonce: u64,
+}
+
+/// When a nonce was first seen used.
+#[derive(Debug, Clone, Copy)]
+struct Outrun {
+    tip: u64,
+    at: Instant,
+}
+
+impl Outrun {
+    fn at(tip: u64) -> Self {
+        Self { tip, at: Instant::now() }
+    }
+
+    /// Neither a re-organisation nor a block that is not shown yet can bring the transaction any more.
+    fn is_settled(self, tip: u64, finality_blocks: u64) -> bool {
+        tip.saturating_sub(self.tip) >= finality_blocks && self.at.elapsed() >= NONCE_AHEAD
+    }
 }
 
 fn to_i64(number: u64) -> Result<i64, AnchorError> {
