@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod browser;
 pub mod cable;
+pub mod field;
 pub mod gs1_schema;
 pub mod log_house;
 pub mod sender;

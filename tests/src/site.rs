@@ -29,8 +29,10 @@ use crate::{
 };
 
 pub const MOSQUITTO: &str = "/usr/sbin/mosquitto";
-const PARTY: &str = "operator";
-const PASSWORD: &str = "a site that is cut off";
+pub const PARTY: &str = "operator";
+pub const PASSWORD: &str = "a site that is cut off";
+/// The user that a field site's broker is at the centre's.
+pub const FIELD_SITE: &str = "field1";
 /// GS1's example prefix 952: nothing that it numbers exists.
 const OPERATOR_PGLN: &str = "9521234000006";
 
@@ -320,32 +322,51 @@ impl Api {
     }
 }
 
-/// The shipped file with this test's paths, port and limit.
+/// The shipped files with this test's paths, port and limit.
 fn write_broker_conf(at: &Path, port: u16, queued_max: u32, devices: &[&Device]) {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    std::fs::copy(deploy.join("mosquitto.acl"), at.join("acl")).unwrap();
-    let passwords = at.join("passwords");
-    std::fs::write(&passwords, "").unwrap();
     let gateway = ("gateway".to_owned(), PASSWORD.to_owned());
+    let site = (format!("{PARTY}/{FIELD_SITE}"), PASSWORD.to_owned());
+    write_passwords(&at.join("passwords"), devices, [gateway, site]);
+    let rights = format!(
+        "\nuser {PARTY}/{FIELD_SITE}\ntopic write suyuan/v1/{PARTY}/+/up\ntopic read suyuan/v1/{PARTY}/+/receipt\n"
+    );
+    std::fs::write(at.join("acl"), shipped("mosquitto.acl", &[]) + &rights).unwrap();
+    std::fs::write(at.join("conf"), broker_conf(at, port, queued_max)).unwrap();
+}
+
+/// A password for each device and for the `others`.
+pub fn write_passwords(file: &Path, devices: &[&Device], others: impl IntoIterator<Item = (String, String)>) {
+    std::fs::write(file, "").unwrap();
     let users = devices.iter().map(|device| (device.name.to_string(), device.token.clone()));
-    for (user, password) in users.chain([gateway]) {
+    for (user, password) in users.chain(others) {
         let mut command = Command::new("mosquitto_passwd");
-        assert!(command.arg("-b").arg(&passwords).args([user, password]).status().unwrap().success());
+        assert!(command.arg("-b").arg(file).args([user, password]).status().unwrap().success());
     }
-    let own = BTreeMap::from([
+}
+
+/// Of a broker whose files are in `at`.
+pub fn broker_conf(at: &Path, port: u16, queued_max: u32) -> String {
+    let file = |name: &str| at.join(name).display().to_string();
+    let own = [
         ("listener", format!("{port} 127.0.0.1")),
-        ("password_file", passwords.display().to_string()),
-        ("acl_file", at.join("acl").display().to_string()),
+        ("password_file", file("passwords")),
+        ("acl_file", file("acl")),
         ("persistence_location", format!("{}/", at.display())),
         ("max_queued_messages", queued_max.to_string()),
-    ]);
-    let shipped = std::fs::read_to_string(deploy.join("mosquitto.conf")).unwrap();
-    let lines = shipped.lines().map(|line| {
+    ];
+    shipped("mosquitto.conf", &own) + "user root\n"
+}
+
+/// A file of `deploy/`; the lines that begin with these words say what the test says.
+pub fn shipped(name: &str, own: &[(&str, String)]) -> String {
+    let own: BTreeMap<&str, &String> = own.iter().map(|(word, value)| (*word, value)).collect();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let text = std::fs::read_to_string(deploy.join(name)).unwrap();
+    let lines = text.lines().map(|line| {
         let word = line.split(' ').next().unwrap_or_default();
         own.get(word).map_or_else(|| format!("{line}\n"), |value| format!("{word} {value}\n"))
     });
-    let conf: String = lines.chain(["user root\n".to_owned()]).collect();
-    std::fs::write(at.join("conf"), conf).unwrap();
+    lines.collect()
 }
 
 /// Whether the broker's programs are here; says so if not.

@@ -13,6 +13,7 @@ use std::{
 
 use system_tests::{
     cable::Network,
+    field::Field,
     log_house::wait_until,
     sender::{Device, Keeps, Sender, Told},
     site::{Entrance, Site, has_broker, wait_for_flow},
@@ -160,6 +161,48 @@ fn what_a_dead_gateway_of_several_had_in_hand_comes_with_its_draining() {
     let kept = (keeper.device.clone(), keeper.finish());
     site.check(&kept.0, &kept.1, &kept.1.receipted);
     eprintln!("{missing} messages lay with the dead gateway until it was drained");
+    say(&told.iter().chain([&kept]).map(|(_, told)| told).collect::<Vec<_>>(), site.check_log(), began);
+}
+
+/// A field site's devices forget at the PUBACK of its own broker, which holds what the uplink does not take, also while it is
+/// restarted; receipts come back over the bridge.
+#[test]
+fn what_a_field_site_s_broker_took_arrives_when_the_uplink_is_back() {
+    if !has_broker() {
+        return;
+    }
+    let began = Instant::now();
+    let mut site = Site::open("faults-field", Entrance::Subscribe { queued_max: QUEUED_MAX });
+    let devices = [site.device("signs1", Some(SecretKey::from_seed(&[41; 32]))), site.device("plain1", None)];
+    let keeper = site.device("keeps1", None);
+    let all: Vec<&Device> = devices.iter().chain([&keeper]).collect();
+    site.start_broker(&all);
+    let mut field = Field::open(&site, QUEUED_MAX, &all);
+    let keeper = Sender::start(keeper, field.port, Keeps::UntilReceipt, BEAT);
+    site.start_gateway("north");
+    wait_for_flow(&[&keeper], "the start");
+    let senders = devices.map(|device| Sender::start(device, field.port, Keeps::UntilPuback, BEAT));
+    for network in [Network::Cut, Network::Stalled, Network::HalfOpen] {
+        field.to_centre.set(network);
+        wait_for_flow(&senders.iter().collect::<Vec<_>>(), &format!("{network:?} before the centre"));
+        std::thread::sleep(SPAN);
+        field.to_centre.set(Network::Carries);
+        wait_for_flow(&[&keeper], &format!("{network:?} before the centre"));
+    }
+    field.to_centre.set(Network::Cut);
+    wait_for_flow(&senders.iter().collect::<Vec<_>>(), "another cut");
+    let told = senders.map(|sender| (sender.device.clone(), sender.finish()));
+    let before: Vec<usize> = told.iter().map(|(device, _)| site.stored(device).len()).collect();
+    field.restart();
+    field.to_centre.set(Network::Carries);
+    wait_for_flow(&[&keeper], "the restart of the site's broker");
+    wait_until("what the site's broker held has left it", || site.rests(&told[0].0));
+    for ((device, told), before) in told.iter().zip(before) {
+        assert!(before < told.acknowledged.len(), "{device}: nothing waited for the uplink");
+        site.check(device, told, &told.acknowledged);
+    }
+    let kept = (keeper.device.clone(), keeper.finish());
+    site.check(&kept.0, &kept.1, &kept.1.receipted);
     say(&told.iter().chain([&kept]).map(|(_, told)| told).collect::<Vec<_>>(), site.check_log(), began);
 }
 
