@@ -51,6 +51,28 @@ impl Program {
     }
 }
 
+/// Who wants to know: somebody signed in, or a program.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// `None`: a program.
+    pub account_id: Option<Uuid>,
+    pub party: Party,
+}
+
+impl From<&Member> for Asker {
+    fn from(member: &Member) -> Self {
+        Self { account_id: Some(member.account_id), party: member.party.clone() }
+    }
+}
+
+impl Asker {
+    /// As a look of theirs is logged; `None` where nobody need know of it.
+    pub fn watched(&self) -> Option<account::Looking> {
+        let is_regulator = self.party.role == "regulator";
+        is_regulator.then_some(account::Looking { party_id: self.party.id, account_id: self.account_id })
+    }
+}
+
 impl Member {
     pub fn is_regulator(&self) -> bool {
         self.party.role == "regulator"

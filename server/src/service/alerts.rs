@@ -17,9 +17,6 @@ use trace::{pack::senml::rec20, profile::Threshold};
 
 use crate::service::profiles::Profiles;
 
-/// Alerts shown at once.
-pub const ALERTS_MAX: i64 = 500;
-
 /// The readings of one new pack.
 pub struct Measured<'a> {
     pub device: &'a Device,
@@ -133,12 +130,7 @@ fn is_clear(threshold: &Threshold, value: f64) -> bool {
     if threshold.over.is_some() { value < threshold.clear } else { value > threshold.clear }
 }
 
-/// A party's own alerts; all of them for the operator and for regulators.
-pub async fn visible_to(conn: &mut Connection, party: &Party) -> Result<Vec<Alert>, StoreError> {
-    store::alert::newest(conn, scope_of(party), ALERTS_MAX).await
-}
-
-/// Whose alerts and dead letters a party may read; `None` is everybody's.
+/// Whose alerts, dead letters, devices, reports and exceptions a party may read; `None` is everybody's.
 pub fn scope_of(party: &Party) -> Option<i64> {
     (!matches!(party.role.as_str(), "operator" | "regulator")).then_some(party.id)
 }

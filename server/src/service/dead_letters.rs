@@ -15,7 +15,7 @@ use store::{
 use trace::pack::{Topic, carriage::Status};
 
 use crate::service::{
-    account::Member,
+    account::{Asker, Member},
     alerts::scope_of,
     inspection,
     intake::{Again, judge_again},
@@ -23,8 +23,6 @@ use crate::service::{
     story,
 };
 
-/// Letters on one page.
-const PAGE: i64 = 50;
 /// Letters that a gateway is given at once, and bytes of their payloads.
 const REPLAYS_MAX: i64 = 100;
 const REPLAY_BYTES_MAX: i64 = 1024 * 1024;
@@ -54,14 +52,20 @@ pub struct Letters {
 }
 
 /// A party's letters; everybody's for regulator and operator, and logged for the regulator.
-pub async fn list(store: &Store, member: &Member, before: Option<i64>) -> Result<Letters, StoreError> {
+pub async fn list(
+    store: &Store,
+    asker: &Asker,
+    before: Option<i64>,
+    page: i64,
+) -> Result<Letters, StoreError> {
     let mut conn = store.connection().await?;
-    let mut letters = dead_letter::newest(&mut conn, scope_of(&member.party), before, PAGE + 1).await?;
-    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let mut letters =
+        dead_letter::newest(&mut conn, scope_of(&asker.party), before, page.saturating_add(1)).await?;
+    let page = usize::try_from(page).unwrap_or(usize::MAX);
     let is_more = letters.len() > page;
     letters.truncate(page);
     let looked_at = letters.iter().filter_map(|letter| letter.party_id).collect();
-    inspection::look(&mut conn, member, &looked_at, "dead letters").await?;
+    inspection::look(&mut conn, asker, &looked_at, "dead letters").await?;
     Ok(Letters {
         parties: story::parties(&mut conn, looked_at.into_iter()).await?,
         before: letters.last().filter(|_| is_more).map(|letter| letter.id),

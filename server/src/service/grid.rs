@@ -248,7 +248,7 @@ pub async fn look(
         return Err(GridError::Unknown);
     }
     let place = party::place_by_slug(&mut conn, party.id, place).await?.ok_or(GridError::Unknown)?;
-    inspection::look(&mut conn, member, &[party.id].into(), &place.uri).await?;
+    inspection::look(&mut conn, &member.into(), &[party.id].into(), &place.uri).await?;
     let at = at.max(EARLIEST);
     let Some(grid) = rows::at(&mut conn, place.id, at).await? else { return Ok(Look::Undeclared(place)) };
     let devices: Vec<i64> =

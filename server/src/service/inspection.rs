@@ -15,7 +15,8 @@ use store::{
 use trace::{graph::Direction, gs1::Key, tlog::policy::Policy};
 
 use crate::service::{
-    account::Member,
+    account::{Asker, Member},
+    alerts::scope_of,
     ledger::Log,
     profiles::Profiles,
     standing::{self, Standing},
@@ -60,7 +61,7 @@ pub async fn lot_file(
         // Where the rest of a lot lies is nobody's business but its maker's.
         rows.retain(|holding| holding.party_id == member.party.id);
     }
-    look(&mut conn, member, &parties, &lot.uri).await?;
+    look(&mut conn, &member.into(), &parties, &lot.uri).await?;
     let holders = story::parties(&mut conn, rows.iter().map(|holding| holding.party_id)).await?;
     let places = story::places(&mut conn, rows.iter().map(|holding| holding.place_id)).await?;
     let holdings = rows
@@ -110,17 +111,14 @@ pub async fn signed_parts(
     Ok(parts)
 }
 
-/// Written before anything is shown: a look that could not be logged does not happen.
+/// Written before anything is shown: a look that could not be logged does not happen. Only an authority's is.
 pub(super) async fn look(
     conn: &mut Connection,
-    member: &Member,
+    asker: &Asker,
     parties: &BTreeSet<i64>,
     subject: &str,
 ) -> Result<(), StoreError> {
-    if !member.is_regulator() {
-        return Ok(());
-    }
-    let by = account::Looking { party_id: member.party.id, account_id: Some(member.account_id) };
+    let Some(by) = asker.watched() else { return Ok(()) };
     for party in parties {
         account::insert_look(conn, by, *party, subject).await?;
     }
@@ -145,7 +143,7 @@ pub async fn follow(
         Err(TracingError::Store(error)) => return Err(error),
     };
     let parties = trace.parties.keys().copied().collect();
-    look(&mut conn, member, &parties, &trace.root.uri).await?;
+    look(&mut conn, &member.into(), &parties, &trace.root.uri).await?;
     Ok(Some(trace))
 }
 
@@ -158,7 +156,7 @@ pub async fn search(store: &Store, member: &Member, wanted: &str) -> Result<Vec<
     let mut conn = store.connection().await?;
     let found = lot::by_number_prefix(&mut conn, wanted, SEARCH_MAX).await?;
     let makers = found.iter().map(|lot| lot.made_by).collect();
-    look(&mut conn, member, &makers, &format!("search {wanted}")).await?;
+    look(&mut conn, &member.into(), &makers, &format!("search {wanted}")).await?;
     Ok(found)
 }
 
@@ -174,13 +172,21 @@ pub struct Alerts {
 }
 
 /// A party's alerts, open ones first; everybody's for regulator and operator, and logged for the regulator.
+pub async fn visible_alerts(
+    conn: &mut Connection,
+    asker: &Asker,
+    limit: i64,
+) -> Result<Vec<Alert>, StoreError> {
+    let alerts = alert::newest(conn, scope_of(&asker.party), limit).await?;
+    let looked_at = alerts.iter().map(|alert| alert.party_id).collect();
+    look(conn, asker, &looked_at, "alerts").await?;
+    Ok(alerts)
+}
+
+/// The newest of [`visible_alerts`], as a page shows them.
 pub async fn alerts(store: &Store, member: &Member) -> Result<Alerts, StoreError> {
     let mut conn = store.connection().await?;
-    let everybody = member.is_regulator() || member.is_operator();
-    let scope = (!everybody).then_some(member.party.id);
-    let alerts = alert::newest(&mut conn, scope, ALERTS_MAX).await?;
-    let looked_at = alerts.iter().map(|alert| alert.party_id).collect();
-    look(&mut conn, member, &looked_at, "alerts").await?;
+    let alerts = visible_alerts(&mut conn, &member.into(), ALERTS_MAX).await?;
     let lots: BTreeSet<i64> = alerts.iter().flat_map(|alert| alert.lots.iter().copied()).collect();
     let lots = lot::by_ids(&mut conn, &lots.into_iter().collect::<Vec<_>>()).await?;
     let mut profiles = BTreeMap::new();
@@ -211,11 +217,9 @@ pub struct Exception {
 /// The newest exceptions of a member's party; everybody's for regulator and operator, and logged for the regulator.
 pub async fn exceptions(store: &Store, member: &Member) -> Result<Vec<Exception>, StoreError> {
     let mut conn = store.connection().await?;
-    let everybody = member.is_regulator() || member.is_operator();
-    let scope = (!everybody).then_some(member.party.id);
-    let found = standing::exceptions(&mut conn, scope, EXCEPTIONS_MAX).await?;
+    let found = standing::exceptions(&mut conn, scope_of(&member.party), EXCEPTIONS_MAX).await?;
     let looked_at = found.iter().map(|(record, ..)| record.party_id).collect();
-    look(&mut conn, member, &looked_at, "exceptions").await?;
+    look(&mut conn, &member.into(), &looked_at, "exceptions").await?;
     let parties = story::parties(&mut conn, looked_at.into_iter()).await?;
     let entries: Vec<Vec<u8>> = found.iter().map(|(record, ..)| record.entry.clone()).collect();
     let parts: BTreeSet<(Vec<u8>, i64)> = record::lots_of(&mut conn, &entries)

@@ -5,7 +5,11 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use store::{Connection, StoreError, record::Record as Row};
+use store::{
+    Connection, StoreError,
+    account::{self, Looking},
+    record::Record as Row,
+};
 use story::Story;
 use trace::{
     bundle::{BUNDLE_BYTES_MAX, Bundle, ITEMS_MAX},
@@ -61,7 +65,8 @@ pub enum Reader {
     Public,
     /// A party sees what its own records conceal.
     Party(i64),
-    Regulator,
+    /// Sees everything; whose sealed statements were opened sees that.
+    Regulator(Looking),
 }
 
 impl Reader {
@@ -69,7 +74,7 @@ impl Reader {
         match self {
             Self::Public => false,
             Self::Party(party) => record.party_id == party,
-            Self::Regulator => true,
+            Self::Regulator(_) => true,
         }
     }
 }
@@ -83,15 +88,15 @@ pub async fn of_record(
     reader: Reader,
 ) -> Result<Bundle, ProofError> {
     let record = store::record::by_jti(conn, jti).await?.ok_or(ProofError::Unknown)?;
-    of_records(conn, ledger, keys, vec![record], reader).await
+    of_records(conn, ledger, keys, vec![record], (reader, &jti.to_string())).await
 }
 
-/// The whole story of `lots`: every record that speaks of them.
+/// The whole story of `lots`: every record that speaks of them. `named` is what the reader asked for.
 pub async fn of_lots(
     conn: &mut Connection,
     ledger: &Ledger,
     keys: &Keys,
-    lots: &[i64],
+    (named, lots): (&str, &[i64]),
     reader: Reader,
 ) -> Result<Bundle, ProofError> {
     let limit = i64::try_from(RECORDS_MAX).unwrap_or(i64::MAX).saturating_add(1);
@@ -101,7 +106,7 @@ pub async fn of_lots(
     if records.is_empty() {
         return Err(ProofError::Unknown);
     }
-    of_records(conn, ledger, keys, records.into_values().collect(), reader).await
+    of_records(conn, ledger, keys, records.into_values().collect(), (reader, named)).await
 }
 
 /// A pack's inclusion as a COSE receipt (RFC 9942), under the first witnessed head that covers it: asked again, it is the same.
@@ -159,7 +164,7 @@ pub async fn of_records(
     ledger: &Ledger,
     keys: &Keys,
     mut records: Vec<Row>,
-    reader: Reader,
+    (reader, named): (Reader, &str),
 ) -> Result<Bundle, ProofError> {
     add_corrections(conn, ledger, &mut records).await?;
     let mut story = Story::new(ledger, keys);
@@ -170,10 +175,17 @@ pub async fn of_records(
     story.add_keys(conn).await?;
     story.add_new_logs(conn).await?;
     let disclosed = disclosures_for(conn, keys, &records, reader).await?;
+    let opened = records.iter().filter(|record| disclosed.contains_key(&record.entry));
+    let opened: BTreeSet<i64> = opened.map(|record| record.party_id).collect();
     let bundle = story.into_bundle(conn, disclosed).await?;
     // No reader parses more.
     if bundle.items.len() > ITEMS_MAX || bundle.to_string().len() > BUNDLE_BYTES_MAX {
         return Err(ProofError::TooMany);
+    }
+    if let Reader::Regulator(by) = reader {
+        for party in opened {
+            account::insert_look(conn, by, party, &format!("proof {named}")).await?;
+        }
     }
     Ok(bundle)
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     account::Member,
+    alerts::scope_of,
     attempts::{Allowance, Attempts, TooMany, network},
     inspection,
     story::{self, Named},
@@ -82,9 +83,9 @@ impl Reports {
     /// The newest reports that are a member's business, with who made what they are about. The regulator's look is logged.
     pub async fn list(&self, member: &Member) -> Result<(Vec<Report>, BTreeMap<i64, Party>), StoreError> {
         let mut conn = self.store.connection().await?;
-        let reports = report::newest(&mut conn, scope(member), REPORTS_MAX).await?;
+        let reports = report::newest(&mut conn, scope_of(&member.party), REPORTS_MAX).await?;
         let makers = reports.iter().filter_map(|report| report.party_id).collect();
-        inspection::look(&mut conn, member, &makers, "reports").await?;
+        inspection::look(&mut conn, &member.into(), &makers, "reports").await?;
         let parties = story::parties(&mut conn, makers.into_iter()).await?;
         Ok((reports, parties))
     }
@@ -100,7 +101,7 @@ impl Reports {
         let text: String = text.trim().chars().take(TEXT_CHARACTERS_MAX).collect();
         let mut transaction = self.store.begin().await?;
         let known = report::by_id(&mut transaction, id).await?.ok_or(ReportError::Unknown)?;
-        if scope(member).is_some_and(|own| known.party_id != Some(own)) {
+        if scope_of(&member.party).is_some_and(|own| known.party_id != Some(own)) {
             return Err(ReportError::Unknown);
         }
         if text.is_empty() && !closes {
@@ -116,11 +117,6 @@ impl Reports {
         transaction.commit().await?;
         Ok(())
     }
-}
-
-/// Whose reports a member sees; `None` is everybody's.
-fn scope(member: &Member) -> Option<i64> {
-    (!member.is_regulator() && !member.is_operator()).then_some(member.party.id)
 }
 
 /// Who made what the code stands on. Only what was issued can have a problem that concerns us.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use store::{
-    Connection, Store, StoreError, account, consignment,
+    Connection, Store, StoreError, consignment,
     lot::{self, Lot},
     party::{self, Party, Place},
     record,
@@ -16,7 +16,12 @@ use trace::{
 };
 use uuid::Uuid;
 
-use super::standing::{self, Standing};
+use super::{
+    account::Asker,
+    alerts::scope_of,
+    inspection,
+    standing::{self, Standing},
+};
 
 /// Lots in one answer; beyond, the answer says where it was cut.
 pub const LOTS_MAX: usize = 10_000;
@@ -63,20 +68,6 @@ pub struct Made {
     /// Its place in the log, once it is there.
     pub log_index: Option<i64>,
     pub standing: Standing,
-}
-
-/// Who wants to know.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    /// `None`: a program.
-    pub account_id: Option<Uuid>,
-    pub party: Party,
-}
-
-impl Asker {
-    fn sees_everything(&self) -> bool {
-        matches!(self.party.role.as_str(), "regulator" | "operator")
-    }
 }
 
 /// A quantity of a lot that went from one party to another.
@@ -135,10 +126,9 @@ pub async fn ask(
 ) -> Result<Trace, TracingError> {
     let mut transaction = store.begin().await?;
     let mut found = follow_named(&mut transaction, key, direction).await?;
-    if asker.sees_everything() {
-        log_look(&mut transaction, asker, &found).await?;
-    } else {
-        let own = asker.party.id;
+    let parties = found.parties.keys().copied().collect();
+    inspection::look(&mut transaction, asker, &parties, &found.root.uri).await?;
+    if let Some(own) = scope_of(&asker.party) {
         let handled = |handover: &Handover| {
             own == handover.consignment.shipper_id || own == handover.consignment.receiver_id
         };
@@ -155,18 +145,6 @@ pub async fn ask(
     }
     transaction.commit().await?;
     Ok(found)
-}
-
-/// Also of a program with a regulator's token.
-async fn log_look(conn: &mut Connection, asker: &Asker, found: &Trace) -> Result<(), StoreError> {
-    if asker.party.role != "regulator" {
-        return Ok(());
-    }
-    let by = account::Looking { party_id: asker.party.id, account_id: asker.account_id };
-    for party in found.parties.keys() {
-        account::insert_look(conn, by, *party, &found.root.uri).await?;
-    }
-    Ok(())
 }
 
 async fn makers(

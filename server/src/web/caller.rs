@@ -6,7 +6,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data}
 use chrono::Utc;
 
 use crate::{
-    service::account::{AccountError, Member, Program},
+    service::account::{AccountError, Asker, Member, Program},
     web::{AppState, WebError, account::SESSION_COOKIE},
 };
 
@@ -53,6 +53,15 @@ pub async fn member(request: &HttpRequest) -> Result<Option<Member>, WebError> {
     let Some(cookie) = request.cookie(SESSION_COOKIE) else { return Ok(None) };
     let state = state(request)?;
     Ok(state.accounts.member(cookie.value(), Utc::now()).await?)
+}
+
+/// Who asks: a program with a token that has the scope, or somebody signed in.
+pub async fn asker(request: &HttpRequest, scope: &str) -> Result<Asker, WebError> {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        let caller = Bearer::extract(request).await?;
+        return Ok(Asker { account_id: None, party: caller.require(scope)?.party.clone() });
+    }
+    Ok((&member(request).await?.ok_or(WebError::SignInNeeded)?).into())
 }
 
 fn state(request: &HttpRequest) -> Result<Data<AppState>, WebError> {

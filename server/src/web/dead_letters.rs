@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+/// Letters on one page.
+const PAGE: i64 = 50;
 /// Of a payload that is shown: a preview, never a download.
 const TEXT_CHARACTERS_MAX: usize = 600;
 const HEX_BYTES_MAX: usize = 96;
@@ -74,7 +76,7 @@ async fn list(
     member: SignedIn,
     wanted: Query<Wanted>,
 ) -> Result<HttpResponse, WebError> {
-    let found = dead_letters::list(&state.store, &member, wanted.before).await?;
+    let found = dead_letters::list(&state.store, &(&*member).into(), wanted.before, PAGE).await?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let named = |letter: &DeadLetter| {
         let party = letter.party_id.and_then(|id| found.parties.get(&id));

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     service::{
+        account::Asker,
         chains, inspection,
         ledger::{LedgerError, Log, LogState, to_u64, tree::TreeError},
         proof::{self, ProofError, Reader},
@@ -174,11 +175,12 @@ fn is_known(request: &HttpRequest, tag: &header::EntityTag) -> bool {
 async fn state(state: Data<AppState>) -> Result<HttpResponse, WebError> {
     let ledger = &state.ledger;
     let log = ledger.open_log();
+    // Before the own connection is taken: who holds one and waits for another may wait for himself.
+    let reasons = ledger.not_ready().await?;
     let mut conn = state.store.connection().await.map_err(WebError::internal)?;
     let (size, root, signed_at) = ledger.head(&mut conn, log.id).await?;
     let witnessed = ledger.witnessed(&mut conn, &log).await?;
     let witnessed = witnessed.map(|(checkpoint, _)| to_u64(checkpoint.size)).transpose()?;
-    let reasons = ledger.not_ready().await?;
     let outside = ledger.outside(&mut conn).await?;
     let seen_by = outside
         .witnesses
@@ -287,12 +289,14 @@ async fn consistency(
         .json(json!({ "origin": log.origin, "from": query.from, "to": query.to, "proof": proof })))
 }
 
-/// What a member may open: a regulator everything, others what their own party stated.
+/// What a member may open: a regulator everything, and that is seen; others what their own party stated.
 fn reader(member: &MaybeSignedIn) -> Reader {
     match &member.0 {
         None => Reader::Public,
-        Some(member) if member.party.role == "regulator" => Reader::Regulator,
-        Some(member) => Reader::Party(member.party.id),
+        Some(member) => {
+            let own = Reader::Party(member.party.id);
+            Asker::from(member).watched().map_or(own, Reader::Regulator)
+        }
     }
 }
 
@@ -355,7 +359,7 @@ pub async fn lot_bundle_for(state: &AppState, key: &str, reader: Reader) -> Resu
             follow(&mut conn, lot, trace::graph::Direction::Up, LOTS_MAX).await.map_err(unfollowed)?;
         lots.extend(trace.lots.into_keys());
     }
-    Ok(proof::of_lots(&mut conn, &state.ledger, &state.keys, &lots, reader).await?)
+    Ok(proof::of_lots(&mut conn, &state.ledger, &state.keys, (key, &lots), reader).await?)
 }
 
 fn unfollowed(error: TracingError) -> WebError {

@@ -8,7 +8,6 @@ use actix_web::{
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::party::Party;
 use trace::{
     b64,
     pack::carriage::{BATCH_BYTES_MAX, CONTENT_TYPE, CarriageError, Status, read_items, write_outcomes},
@@ -16,14 +15,14 @@ use trace::{
 
 use crate::{
     service::{
-        alerts, dead_letters,
+        dead_letters,
         devices::{self, DeviceError, DeviceForm, KeyForm},
-        intake,
+        inspection, intake,
         keys::KeysError,
     },
     web::{
         AppState, WebError,
-        caller::{Bearer, SignedIn, member},
+        caller::{Bearer, SignedIn, asker},
         error::FieldError,
     },
 };
@@ -33,6 +32,7 @@ const GATEWAY: &str = "gateway";
 /// Token scope of a program that reads what its party may.
 const READ: &str = "read";
 const DEAD_LETTERS_MAX: i64 = 200;
+const ALERTS_MAX: i64 = 500;
 
 pub fn routes(routes: &mut ServiceConfig) {
     let packs =
@@ -169,8 +169,9 @@ async fn register_device(
 }
 
 async fn list_alerts(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, WebError> {
-    let party = caller_party(&request).await?;
-    let alerts = alerts::visible_to(&mut *state.store.connection().await?, &party).await?;
+    let asker = asker(&request, READ).await?;
+    let conn = &mut *state.store.connection().await?;
+    let alerts = inspection::visible_alerts(conn, &asker, ALERTS_MAX).await?;
     let rows: Vec<Value> = alerts
         .iter()
         .map(|alert| {
@@ -186,10 +187,10 @@ async fn list_alerts(state: Data<AppState>, request: HttpRequest) -> Result<Http
 }
 
 async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, WebError> {
-    let party = caller_party(&request).await?;
-    let conn = &mut *state.store.connection().await?;
-    let letters = store::dead_letter::newest(conn, alerts::scope_of(&party), None, DEAD_LETTERS_MAX).await?;
-    let rows: Vec<Value> = letters
+    let asker = asker(&request, READ).await?;
+    let found = dead_letters::list(&state.store, &asker, None, DEAD_LETTERS_MAX).await?;
+    let rows: Vec<Value> = found
+        .letters
         .iter()
         .map(|letter| {
             json!({
@@ -202,15 +203,6 @@ async fn list_dead_letters(state: Data<AppState>, request: HttpRequest) -> Resul
         })
         .collect();
     Ok(HttpResponse::Ok().json(json!({ "dead_letters": rows })))
-}
-
-/// The party that asks: by a token that may read, or by a session.
-async fn caller_party(request: &HttpRequest) -> Result<Party, WebError> {
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        let caller = <Bearer as actix_web::FromRequest>::extract(request).await?;
-        return Ok(caller.require(READ)?.party.clone());
-    }
-    Ok(member(request).await?.ok_or(WebError::SignInNeeded)?.party)
 }
 
 impl From<DeviceError> for WebError {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::{
-    FromRequest as _, HttpRequest, HttpResponse,
-    dev::Payload,
+    HttpRequest, HttpResponse,
     web::{Data, Query, ServiceConfig, get},
 };
 use serde::Deserialize;
@@ -15,11 +14,8 @@ use trace::{
 };
 
 use crate::{
-    service::tracing::{Asker, Handover, Trace, TracingError, ask},
-    web::{
-        AppState, WebError,
-        caller::{Bearer, member},
-    },
+    service::tracing::{Handover, Trace, TracingError, ask},
+    web::{AppState, WebError, caller::asker},
 };
 
 /// What a token needs to ask.
@@ -50,7 +46,7 @@ async fn trace(
     state: Data<AppState>,
     question: Query<Question>,
 ) -> Result<HttpResponse, WebError> {
-    let asker = asker(&request).await?;
+    let asker = asker(&request, SCOPE).await?;
     let named = if question.id.starts_with("urn:") {
         key_from_urn(&question.id).ok()
     } else {
@@ -63,15 +59,6 @@ async fn trace(
     };
     let answer = ask(&state.store, &asker, &key, direction).await?;
     Ok(HttpResponse::Ok().json(body(&answer)))
-}
-
-/// Somebody signed in, or a program with the scope.
-async fn asker(request: &HttpRequest) -> Result<Asker, WebError> {
-    if let Some(member) = member(request).await? {
-        return Ok(Asker { account_id: Some(member.account_id), party: member.party });
-    }
-    let bearer = Bearer::from_request(request, &mut Payload::None).await?;
-    Ok(Asker { account_id: None, party: bearer.require(SCOPE)?.party.clone() })
 }
 
 impl From<TracingError> for WebError {

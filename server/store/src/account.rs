@@ -141,7 +141,7 @@ pub async fn revoke_token(
 }
 
 /// Who looks: a member of a party, or a program with its token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looking {
     pub party_id: i64,
     pub account_id: Option<Uuid>,

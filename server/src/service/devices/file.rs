@@ -58,7 +58,7 @@ pub async fn list(
     let is_more = rows.len() > page;
     rows.truncate(page);
     let looked_at = rows.iter().map(|(_, device)| device.party_id).collect();
-    inspection::look(&mut conn, member, &looked_at, "devices").await?;
+    inspection::look(&mut conn, &member.into(), &looked_at, "devices").await?;
     let ids: Vec<i64> = rows.iter().map(|(_, device)| device.id).collect();
     let latest = reading::latest(&mut conn, &ids, now - LATEST_WITHIN).await?;
     let open = alert::open_of(&mut conn, &ids).await?;
@@ -116,7 +116,8 @@ pub async fn one(
     if scope_of(&member.party).is_some_and(|own| own != device.party_id) {
         return Ok(None);
     }
-    inspection::look(&mut conn, member, &[device.party_id].into(), &format!("device {party}/{name}")).await?;
+    inspection::look(&mut conn, &member.into(), &[device.party_id].into(), &format!("device {party}/{name}"))
+        .await?;
     Ok(Some(DeviceFile {
         party: story::parties(&mut conn, [device.party_id].into_iter()).await?.into_values().next(),
         place: story::places(&mut conn, [device.place_id].into_iter()).await?.into_values().next(),
