@@ -57,6 +57,8 @@ pub struct Site {
     pub server_to_postgres: Cable,
     pub gateway_to_broker: Option<Cable>,
     pub house: LogHouse,
+    /// What a file of the broker may grow to, in blocks of 512 bytes: its disk is full then.
+    pub broker_disk: Option<u32>,
     entrance: Entrance,
     ports: Ports,
     mqtt: u16,
@@ -99,6 +101,7 @@ impl Site {
             server_to_postgres,
             gateway_to_broker,
             house,
+            broker_disk: None,
             entrance,
             mqtt: ports.mqtt,
             api: Api::nobody(ports.http),
@@ -141,10 +144,22 @@ impl Site {
         if !conf.exists() {
             write_broker_conf(&at, self.mqtt, queued_max, devices);
         }
-        let mut command = Command::new(MOSQUITTO);
+        let mut command = match self.broker_disk {
+            None => Command::new(MOSQUITTO),
+            Some(blocks) => {
+                let mut limited = Command::new("sh");
+                let limit = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+                limited.args(["-c", limit, &blocks.to_string(), MOSQUITTO]);
+                limited
+            }
+        };
         command.arg("-c").arg(conf);
-        self.broker = Some(Running::start("mosquitto", &mut command, &at.join("log")).unwrap());
+        self.broker = Some(Running::start("mosquitto", &mut command, &self.broker_log()).unwrap());
         listens(self.mqtt);
+    }
+
+    pub fn broker_log(&self) -> PathBuf {
+        self.house.path().join("broker").join("log")
     }
 
     /// A gateway named `name`, or the same one again after a kill.

@@ -8,9 +8,11 @@
 
 use std::{
     collections::BTreeSet,
+    process::Command,
     time::{Duration, Instant},
 };
 
+use demo::process::Running;
 use system_tests::{
     cable::Network,
     field::Field,
@@ -18,12 +20,14 @@ use system_tests::{
     sender::{Device, Keeps, Sender, Told},
     site::{Entrance, Site, has_broker, wait_for_flow},
 };
-use trace::keys::SecretKey;
+use trace::{keys::SecretKey, pack::DeviceName};
 
 /// Of each sender; four of them together send a few hundred messages a second.
 const BEAT: Duration = Duration::from_millis(10);
 /// Of the broker for the gateway while that is away: more than comes while the gateway does not notice that it is cut off.
 const QUEUED_MAX: u32 = 6_000;
+/// Of 512 bytes: a hundred messages or two.
+const DISK_BLOCKS: u32 = 64;
 const SPAN: Duration = Duration::from_millis(1_200);
 
 #[test]
@@ -204,6 +208,68 @@ fn what_a_field_site_s_broker_took_arrives_when_the_uplink_is_back() {
     let kept = (keeper.device.clone(), keeper.finish());
     site.check(&kept.0, &kept.1, &kept.1.receipted);
     say(&told.iter().chain([&kept]).map(|(_, told)| told).collect::<Vec<_>>(), site.check_log(), began);
+}
+
+/// The disk of the broker is full: it goes on from memory and acknowledges, and whoever kept until the receipt loses nothing
+/// even when it dies.
+#[test]
+fn a_broker_whose_disk_is_full_loses_nothing_until_it_dies_and_no_receipted_message_then() {
+    if !has_broker() {
+        return;
+    }
+    let began = Instant::now();
+    let mut site = Site::open("faults-disk", Entrance::Subscribe { queued_max: QUEUED_MAX });
+    site.broker_disk = Some(DISK_BLOCKS);
+    let devices = ["first", "second"].map(|name| site.device(name, None));
+    let keeper = site.device("keeps1", None);
+    site.start_broker(&devices.iter().chain([&keeper]).collect::<Vec<_>>());
+    let port = site.to_entrance.port;
+    let keeper = Sender::start(keeper, port, Keeps::UntilReceipt, BEAT);
+    site.start_gateway("north");
+    wait_for_flow(&[&keeper], "the start");
+    let [first, second] = devices;
+
+    let (first, told) = fill_disk(&site, first, port);
+    carry_on(&site);
+    wait_until("what the broker queued has left it", || site.rests(&first));
+    site.check(&first, &told, &told.acknowledged);
+
+    let (second, lost) = fill_disk(&site, second, port);
+    kill_broker(&mut site);
+    carry_on(&site);
+    wait_for_flow(&[&keeper], "the end of a broker whose disk was full");
+    let kept = (keeper.device.clone(), keeper.finish());
+    site.check(&kept.0, &kept.1, &kept.1.receipted);
+    assert_eq!(kept.1.receipted.len(), usize::try_from(kept.1.sent).unwrap_or_default());
+    site.check(&second, &lost, &BTreeSet::new());
+    let stored = site.stored(&second).len();
+    eprintln!(
+        "a broker with a full disk acknowledged {} before its end, {stored} came",
+        lost.acknowledged.len()
+    );
+    say(&[&told, &lost, &kept.1], site.check_log(), began);
+}
+
+/// The gateway is away, and more waits for it than the broker can write down.
+fn fill_disk(site: &Site, device: Device, port: u16) -> (DeviceName, Told) {
+    let name = device.name.clone();
+    site.gateway_to_broker.as_ref().unwrap_or(&site.to_entrance).set(Network::Cut);
+    let errors = || {
+        let log = std::fs::read_to_string(site.broker_log()).unwrap_or_default();
+        log.lines().filter(|line| line.contains("File too large")).count()
+    };
+    let (before, sender) = (errors(), Sender::start(device, port, Keeps::UntilPuback, Duration::ZERO));
+    wait_until("more waits than the disk takes", || sender.done() > 1_500);
+    let told = sender.finish();
+    let pid = site.broker.as_ref().map_or(0, Running::pid).to_string();
+    // Mosquitto writes its store when it is told to.
+    assert!(Command::new("kill").args(["-USR1", &pid]).status().is_ok_and(|status| status.success()));
+    wait_until("the broker's disk is full", || errors() > before);
+    (name, told)
+}
+
+fn carry_on(site: &Site) {
+    site.gateway_to_broker.as_ref().unwrap_or(&site.to_entrance).set(Network::Carries);
 }
 
 fn kill_broker(site: &mut Site) {
