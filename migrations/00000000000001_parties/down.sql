@@ -4,6 +4,7 @@ drop table session;
 drop table key;
 drop table provisioning;
 drop table account;
+drop table device_stay;
 drop table device;
 drop table trade_item;
 drop table place;

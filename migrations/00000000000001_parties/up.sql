@@ -71,6 +71,8 @@ create table device (
     token_hash bytea not null,         -- SHA-256 of its MQTT password
     broker_hash text,                  -- the same password as mosquitto keeps it; null until it has one
     place_id bigint not null references place,
+    position text,                     -- where there: cable 3, north wall …
+    placed_at timestamptz not null default '1970-01-01', -- since when it stands there: always, until it is moved once
     mapping jsonb,                     -- its messages' members -> SenML names; its node on a network of its own
     created_at timestamptz not null default now(),
     lost_at timestamptz,               -- refused until it is provisioned anew
@@ -91,6 +93,19 @@ create table account (
     created_at timestamptz not null default now(),
     disabled_at timestamptz
 );
+
+-- Where devices stood before; where they stand is in their own rows. A reading belongs to the place that was valid at its time.
+create table device_stay (
+    device_id bigint not null references device,
+    place_id bigint not null references place,
+    position text,
+    valid_from timestamptz not null,
+    valid_to timestamptz not null,
+    ended_by uuid,
+    primary key (device_id, valid_from),
+    check (valid_from < valid_to)
+);
+create index device_stay_place on device_stay (place_id);
 
 -- One-time tokens by which a device, or who installs it, gets its key enrolled and its MQTT password.
 create table provisioning (

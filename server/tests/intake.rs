@@ -291,14 +291,9 @@ async fn readings_are_drawn_by_bucket_and_gaps_stay_gaps() {
     }
     while intake::check_strictly(&world.store).await.unwrap() > 0 {}
     let mut conn = world.store.connection().await.unwrap();
-    let devices: Vec<i64> = store::device::at_place(&mut conn, world.place.id)
-        .await
-        .unwrap()
-        .iter()
-        .map(|device| device.id)
-        .collect();
     let window = store::reading::Window { from: at(start), to: at(start + 600), bucket_s: 60 };
-    let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
+    let stays = store::stay::at_places(&mut conn, &[world.place.id], (window.from, window.to)).await.unwrap();
+    let buckets = store::reading::buckets(&mut conn, &stays, "temp", window).await.unwrap();
     let drawn: Vec<_> = buckets.iter().map(|b| (b.from, b.min, b.mean, b.max, b.count)).collect();
     assert_eq!(drawn, [(at(start), 20.0, 21.5, 24.0, 4), (at(start + 180), 20.0, 25.0, 30.0, 2)]);
 }
@@ -381,13 +376,8 @@ async fn checkers_at_the_same_time_give_every_pack_one_leaf_and_count_its_readin
     assert_eq!(checked.iter().sum::<usize>(), 200);
     assert_eq!(world.queued().await, before + 200);
     let mut conn = world.store.connection().await.unwrap();
-    let devices: Vec<i64> = store::device::at_place(&mut conn, world.place.id)
-        .await
-        .unwrap()
-        .iter()
-        .map(|device| device.id)
-        .collect();
     let window = store::reading::Window { from: at(start), to: at(start + 60), bucket_s: 60 };
-    let buckets = store::reading::buckets(&mut conn, &devices, "temp", window).await.unwrap();
+    let stays = store::stay::at_places(&mut conn, &[world.place.id], (window.from, window.to)).await.unwrap();
+    let buckets = store::reading::buckets(&mut conn, &stays, "temp", window).await.unwrap();
     assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<i64>(), 400);
 }

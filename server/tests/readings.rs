@@ -16,6 +16,7 @@ use server::service::rollups;
 use store::{
     Store,
     reading::{self, Reading, Window},
+    stay::Stay,
 };
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -51,6 +52,11 @@ fn shuffled(mut readings: Vec<Reading>) -> Vec<Reading> {
     readings
 }
 
+/// A device that was never moved.
+fn always(device_id: i64) -> Stay {
+    Stay { device_id, place_id: 1, position: None, from: DateTime::UNIX_EPOCH, to: None }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sums_are_those_of_the_readings_whatever_their_order() {
     let Some(url) = database::fresh("rollups").await else { return };
@@ -63,7 +69,7 @@ async fn sums_are_those_of_the_readings_whatever_their_order() {
     for bucket_s in [60, 3_600, 7_200, day] {
         // Buckets begin at whole multiples of their length; days of the place begin eight hours before those of UTC.
         let window = Window { from: at("2026-11-01T00:00:00Z"), to: at("2026-12-01T00:00:00Z"), bucket_s };
-        let found = reading::buckets(&mut conn, &[1, 2], "temp", window).await.unwrap();
+        let found = reading::buckets(&mut conn, &[1, 2].map(always), "temp", window).await.unwrap();
         let of = |reading: &Reading| {
             let shift = if bucket_s == day { 8 * 3_600 } else { 0 };
             let stretch =

@@ -81,10 +81,15 @@ async fn raise(
     threshold: &Threshold,
     worst: Worst,
 ) -> Result<(), StoreError> {
-    let lots = lots_at(conn, device.place_id).await?;
+    let place_id = match worst.at {
+        at if at >= device.placed_at => device.place_id,
+        // It has been moved since.
+        at => store::stay::place_at(conn, device.id, at).await?.unwrap_or(device.place_id),
+    };
+    let lots = lots_at(conn, place_id).await?;
     let alert = NewAlert {
         party_id: device.party_id,
-        place_id: device.place_id,
+        place_id,
         device_id: device.id,
         rule: &threshold.id,
         metric: &threshold.metric,

@@ -1,12 +1,13 @@
 //! What the sensors of a place measured while goods lay there, in buckets small enough to draw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{
     Connection, StoreError,
     device::{self, Device},
     reading::{self, Window},
+    stay::{self, Stay},
 };
 use trace::profile::Profile;
 
@@ -65,26 +66,29 @@ pub async fn charts(
         .collect();
     let stays = stays(&placed);
     let stayed_at: Vec<i64> = stays.iter().map(|(place, ..)| *place).collect();
-    let at_places = device::at_places(conn, &stayed_at).await?;
+    let margin = TimeDelta::hours(1);
+    let first = stays.iter().map(|(_, from, _)| *from).min().unwrap_or_default() - margin;
+    let last = stays.iter().map(|(.., to)| *to).max().unwrap_or_default() + margin;
+    let devices_stays = stay::at_places(conn, &stayed_at, (first, last)).await?;
+    let ids: Vec<i64> = devices_stays.iter().map(|stay| stay.device_id).collect();
+    let devices: HashMap<i64, Device> =
+        device::by_ids(conn, &ids).await?.into_iter().map(|device| (device.id, device)).collect();
     let mut charts = Vec::new();
     for (place, from, to) in stays {
-        let devices: Vec<&Device> = at_places.iter().filter(|device| device.place_id == place).collect();
         for threshold in profile.thresholds() {
-            let ids: Vec<i64> = devices
-                .iter()
-                .filter(|device| threshold.devices.is_empty() || threshold.devices.contains(&device.kind))
-                .map(|device| device.id)
-                .collect();
+            let is_watched = |stay: &&Stay| {
+                let kind = devices.get(&stay.device_id).map(|device| &device.kind);
+                stay.place_id == place
+                    && (threshold.devices.is_empty()
+                        || kind.is_some_and(|kind| threshold.devices.contains(kind)))
+            };
+            let there: Vec<Stay> = devices_stays.iter().filter(is_watched).cloned().collect();
             let drawn = |chart: &Chart| chart.place == place && chart.metric == threshold.metric;
-            if ids.is_empty() || charts.iter().any(drawn) {
+            if there.is_empty() || charts.iter().any(drawn) {
                 continue;
             }
-            let window = Window {
-                from: from - TimeDelta::hours(1),
-                to: to + TimeDelta::hours(1),
-                bucket_s: bucket(from, to),
-            };
-            let buckets = reading::buckets(conn, &ids, &threshold.metric, window).await?;
+            let window = Window { from: from - margin, to: to + margin, bucket_s: bucket(from, to) };
+            let buckets = reading::buckets(conn, &there, &threshold.metric, window).await?;
             let Some(unit) = buckets.first().map(|bucket| bucket.unit.clone()) else { continue };
             charts.push(Chart {
                 profile: profile.id().to_owned(),

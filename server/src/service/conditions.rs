@@ -7,7 +7,7 @@ use store::{
     Connection, Store, StoreError,
     condition::{self, Carried, Measured, PARTS, Summary},
     device::{self, Device},
-    ledger, lot, party, record,
+    ledger, lot, party, record, stay,
 };
 use trace::{
     causes::Causes,
@@ -168,7 +168,9 @@ async fn state(
     if lots.is_empty() || packs.iter().any(|pack| pack.index.is_none()) {
         return Ok(false);
     }
-    let devices = device::at_place(conn, window.place_id).await?;
+    let stays = stay::at_places(conn, &[window.place_id], (window.start, window.end)).await?;
+    let stood: Vec<i64> = stays.iter().map(|stay| stay.device_id).collect();
+    let devices = device::by_ids(conn, &stood).await?;
     let summaries = condition::summaries(conn, window.place_id, window.start, window.end).await?;
     let Some(profile) = devices.iter().find_map(|device| profiles.by_id(&device.profile)) else {
         return Ok(false);

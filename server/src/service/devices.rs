@@ -2,6 +2,7 @@
 
 pub mod file;
 mod password;
+pub mod place;
 pub mod provision;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -311,5 +312,10 @@ pub async fn latest_at(
 ) -> Result<Vec<Reading>, StoreError> {
     let devices = store::device::at_place(conn, place_id).await?;
     let ids: Vec<i64> = devices.iter().map(|device| device.id).collect();
-    store::reading::latest(conn, &ids, now - LATEST_WITHIN).await
+    let mut latest = store::reading::latest(conn, &ids, now - LATEST_WITHIN).await?;
+    // What it measured before it was brought here says nothing of this place.
+    latest.retain(|reading| {
+        devices.iter().any(|device| device.id == reading.device_id && reading.at >= device.placed_at)
+    });
+    Ok(latest)
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use store::{
-    Connection, Store, StoreError, device,
+    Connection, Store, StoreError,
     grid::{self as rows, Grid},
     party::{self, Party, Place},
+    stay,
 };
 
 use crate::service::{account::Member, capture::local_offset, inspection};
@@ -251,15 +252,21 @@ pub async fn look(
     inspection::look(&mut conn, &member.into(), &[party.id].into(), &place.uri).await?;
     let at = at.max(EARLIEST);
     let Some(grid) = rows::at(&mut conn, place.id, at).await? else { return Ok(Look::Undeclared(place)) };
-    let devices: Vec<i64> =
-        device::at_place(&mut conn, place.id).await?.into_iter().map(|device| device.id).collect();
+    let mut stays = stay::at_places(&mut conn, &[place.id], (EARLIEST, at.max(Utc::now()))).await?;
+    stays.retain(|stay| stay.covers(at));
+    let stood_then = |moment: &DateTime<Utc>| stays.iter().any(|stay| stay.covers(*moment));
+    let devices: Vec<i64> = stays.iter().map(|stay| stay.device_id).collect();
     let names: Vec<String> = points(&grid).map(|point| point.name(&grid)).collect();
     let soundings: Vec<String> =
         names.iter().step_by(names.len().div_ceil(SOUNDINGS).max(1)).cloned().collect();
-    let mut before = rows::moments(&mut conn, &devices, &soundings, at, NEIGHBOURS + 1).await?.into_iter();
+    let mut before = rows::moments(&mut conn, &devices, &soundings, at, NEIGHBOURS + 1)
+        .await?
+        .into_iter()
+        .filter(stood_then);
     let Some(shown) = before.next() else { return Ok(Look::Unread(place)) };
     let before: Vec<DateTime<Utc>> = before.collect();
-    let after = rows::moments_after(&mut conn, &devices, &soundings, shown, NEIGHBOURS).await?;
+    let mut after = rows::moments_after(&mut conn, &devices, &soundings, shown, NEIGHBOURS).await?;
+    after.retain(stood_then);
     let scan = scan_at(&mut conn, &grid, &devices, &names, shown).await?;
     let rising = rising(&mut conn, &grid, &devices, (&names, &soundings), &scan).await?;
     Ok(Look::Seen(Box::new(Picture {

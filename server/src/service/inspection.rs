@@ -189,12 +189,9 @@ pub async fn alerts(store: &Store, member: &Member) -> Result<Alerts, StoreError
     let alerts = visible_alerts(&mut conn, &member.into(), ALERTS_MAX).await?;
     let lots: BTreeSet<i64> = alerts.iter().flat_map(|alert| alert.lots.iter().copied()).collect();
     let lots = lot::by_ids(&mut conn, &lots.into_iter().collect::<Vec<_>>()).await?;
-    let mut profiles = BTreeMap::new();
-    for place in alerts.iter().map(|alert| alert.place_id).collect::<BTreeSet<_>>() {
-        for device in device::at_place(&mut conn, place).await? {
-            profiles.insert(device.id, device.profile);
-        }
-    }
+    let devices: Vec<i64> = alerts.iter().filter_map(|alert| alert.device_id).collect();
+    let devices = device::by_ids(&mut conn, &devices).await?;
+    let profiles = devices.into_iter().map(|device| (device.id, device.profile)).collect();
     Ok(Alerts {
         parties: story::parties(&mut conn, alerts.iter().map(|alert| alert.party_id)).await?,
         places: story::places(&mut conn, alerts.iter().map(|alert| alert.place_id)).await?,

@@ -8,13 +8,14 @@ use actix_web::{
 use askama::Template;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use store::reading::Reading;
+use store::{reading::Reading, stay::Stay};
 use trace::{b64, uplink::Format};
 
 use crate::{
     service::devices::{
         self, DeviceForm, Signing,
-        file::{self, DeviceFile, Listed},
+        file::{self, DeviceFile, Listed, PLACES_MAX},
+        place::{self, Move},
     },
     web::{
         AppState, WebError,
@@ -28,8 +29,6 @@ use crate::{
     },
 };
 
-/// Places offered by the form.
-const PLACES_MAX: i64 = 500;
 /// What a gateway can sign for, and last what signs itself: that gets its key by a one-time token.
 const FORMATS: [Format; 6] =
     [Format::SenmlJson, Format::SenmlCbor, Format::Json, Format::Chirpstack, Format::Sparkplug, Format::Cose];
@@ -38,7 +37,8 @@ pub fn routes(routes: &mut ServiceConfig) {
     routes
         .route("/devices", get().to(list))
         .route("/devices", post().to(register))
-        .route("/devices/{party}/{device}", get().to(one));
+        .route("/devices/{party}/{device}", get().to(one))
+        .route("/devices/{party}/{device}/place", post().to(bring));
 }
 
 struct DeviceView {
@@ -147,11 +147,24 @@ struct DevicePage {
     clock_suspect: i64,
     historical: i64,
     lost: Option<Moment>,
+    position: Option<String>,
+    /// More than one, or none.
+    stays: Vec<StayView>,
+    /// Where it can be brought.
+    places: Vec<Choice>,
     keys: Vec<KeyView>,
     token_waits: Option<Moment>,
     token_redeemed: Option<Moment>,
     /// Where tokens are given and access is ended; for its keeper, while it is not out of use.
     acts_at: Option<String>,
+}
+
+struct StayView {
+    place: String,
+    position: Option<String>,
+    from: Moment,
+    /// None: it lasts.
+    to: Option<Moment>,
 }
 
 struct KeyView {
@@ -192,6 +205,14 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
         state: key.state.clone(),
         since: w.moment(key.since, None),
     };
+    let stood = |id: i64| file.places.get(&id).map_or_else(String::new, |place| place_name(w, place));
+    let stay = |stay: &Stay| StayView {
+        place: stood(stay.place_id),
+        position: stay.position.clone(),
+        // It stood there from its registration on, as far as anybody can tell.
+        from: w.moment(stay.from.max(device.created_at.min(stay.to.unwrap_or(now))), None),
+        to: stay.to.map(|to| w.moment(to, None)),
+    };
     let token = file.token.as_ref();
     let marked = |mark: &str| file.marks.get(mark).copied().unwrap_or_default();
     DevicePage {
@@ -199,7 +220,15 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
         topic: format!("suyuan/v1/{slug}/{}/up", device.name),
         kind: kind_name(w, &device.profile, &device.kind),
         party: file.party.as_ref().map_or_else(String::new, |party| party_name(w, "", party)),
-        place: file.place.as_ref().map_or_else(String::new, |place| place_name(w, place)),
+        place: stood(device.place_id),
+        position: device.position.clone(),
+        stays: file.stays.iter().filter(|_| file.stays.len() > 1).map(stay).collect(),
+        places: file
+            .places
+            .values()
+            .filter(|place| place.party_id == device.party_id)
+            .map(|place| (place.slug.clone(), place_name(w, place)))
+            .collect(),
         format: device.format.clone(),
         signed_by_gateway: device.signing == Signing::Gateway.as_str(),
         retired: device.retired_at.map(|at| w.moment(at, None)),
@@ -217,6 +246,29 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
             .then(|| format!("/devices/{slug}/{}", device.name)),
         f,
     }
+}
+
+#[derive(Deserialize)]
+struct Brought {
+    place: String,
+    #[serde(default)]
+    position: String,
+    #[serde(default)]
+    at: String,
+}
+
+async fn bring(
+    state: Data<AppState>,
+    member: SignedIn,
+    path: Path<(String, String)>,
+    form: Form<Brought>,
+) -> Result<HttpResponse, WebError> {
+    let (party, device) = path.into_inner();
+    let wanted = Move { place: &form.place, position: &form.position, at: &form.at };
+    place::move_device(&state.store, &member, (&party, &device), &wanted, Utc::now()).await?;
+    state.register.forget().await;
+    let location = format!("/devices/{party}/{device}");
+    Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, location)).finish())
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Connection, StoreError};
+use crate::{Connection, StoreError, stay::STAYS};
 
 /// A place and a window of time in which something was measured there.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -31,16 +31,16 @@ pub async fn measured(
     limit: i64,
 ) -> Result<Vec<Measured>, StoreError> {
     let (start, place_id) = after.map_or((DateTime::UNIX_EPOCH, 0), |after| (after.start, after.place_id));
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "select d.place_id, to_timestamp(w * $1) as start, max(p.committed_at) as newest
-        from pack p join device d on d.id = p.device_id,
-            generate_series(floor(extract(epoch from p.first_at) / $1)::bigint,
-                floor(extract(epoch from p.last_at) / $1)::bigint) w
+        from pack p join {STAYS} d on d.device_id = p.device_id and p.last_at >= d.valid_from and p.first_at < d.valid_to,
+            generate_series(floor(extract(epoch from greatest(p.first_at, d.valid_from)) / $1)::bigint,
+                floor(extract(epoch from least(p.last_at, d.valid_to)) / $1)::bigint) w
         where p.committed_at >= $2 and p.first_at > '2000-01-01' and p.last_at < now() + interval '1 day'
             and p.last_at - p.first_at < interval '1 day' and to_timestamp((w + 1) * $1) <= $3
             and (to_timestamp(w * $1), d.place_id) > ($4, $5)
-        group by 1, 2 order by 2, 1 limit $6",
-    )
+        group by 1, 2 order by 2, 1 limit $6"
+    ))
     .bind::<Integer, _>(window_s)
     .bind::<Timestamptz, _>(since)
     .bind::<Timestamptz, _>(before)
@@ -95,7 +95,7 @@ pub async fn summaries(
             stddev_pop(value) as s_dev, percentile_cont(0.95) within group (order by value) as p95,
             count(distinct floor(extract(epoch from at - $2) * $4 / extract(epoch from $3 - $2))) as parts
         from (select r.device_id, r.at, r.value, regexp_replace(r.name, '^.*[/.:]', '') as metric
-            from reading r join device d on d.id = r.device_id
+            from reading r join {STAYS} d on d.device_id = r.device_id and r.at >= d.valid_from and r.at < d.valid_to
                 join pack p on (p.device_id, p.cti) = (r.device_id, r.cti) {WHEREABOUTS}
             where d.place_id = $1 and r.at >= $2 and r.at < $3 and {NOT_REFUSED}) readings
         group by 1, 2 order by 1, 2"
@@ -130,8 +130,11 @@ pub async fn packs(
 ) -> Result<Vec<Carried>, StoreError> {
     Ok(diesel::sql_query(format!(
         "select p.device_id, p.entry, leaf.log_id, leaf.index
-        from pack p join device d on d.id = p.device_id {WHEREABOUTS}
-        where d.place_id = $1 and p.last_at >= $2 and p.first_at < $3 and {NOT_REFUSED}
+        from (select device_id, range_agg(tstzrange(greatest(valid_from, $2), least(valid_to, $3))) as time from {STAYS} d
+                where place_id = $1 and valid_from < $3 and valid_to > $2 group by device_id) here
+            join pack p on p.device_id = here.device_id {WHEREABOUTS}
+        where p.last_at >= $2 and p.first_at < $3 and here.time && tstzrange(p.first_at, p.last_at, '[]')
+            and {NOT_REFUSED}
         order by leaf.log_id nulls last, leaf.index"
     ))
     .bind::<BigInt, _>(place_id)

@@ -23,6 +23,9 @@ pub struct Device {
     pub token_hash: Vec<u8>,
     pub broker_hash: Option<String>,
     pub place_id: i64,
+    pub position: Option<String>,
+    /// Since when it stands there.
+    pub placed_at: DateTime<Utc>,
     pub mapping: Option<serde_json::Value>,
     pub created_at: DateTime<Utc>,
     pub lost_at: Option<DateTime<Utc>>,
@@ -127,10 +130,10 @@ pub async fn at_place(conn: &mut Connection, place_id: i64) -> Result<Vec<Device
         .await?)
 }
 
-/// The devices at any of the places that are in use, by name.
-pub async fn at_places(conn: &mut Connection, places: &[i64]) -> Result<Vec<Device>, StoreError> {
+/// Whatever became of them.
+pub async fn by_ids(conn: &mut Connection, ids: &[i64]) -> Result<Vec<Device>, StoreError> {
     Ok(device::table
-        .filter(device::place_id.eq_any(places).and(device::retired_at.is_null()))
+        .filter(device::id.eq_any(ids))
         .order(device::name)
         .select(Device::as_select())
         .load(conn)

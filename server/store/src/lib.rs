@@ -30,6 +30,7 @@ pub mod rollup;
 pub mod root_key;
 pub mod roster;
 pub mod schema;
+pub mod stay;
 
 pub use connection::{Connection, Pooled, Session, Store, StoreError, Transaction};
 pub use migrate::{MigrateError, migrate, revert_all};

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Binary, Double, Integer, SmallInt, Text, Timestamptz},
+    sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, SmallInt, Text, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Connection, StoreError, rollup::Span};
+use crate::{Connection, StoreError, rollup::Span, stay::Stay};
 
 /// `name` is the SenML name after the device's base name.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
@@ -113,28 +113,31 @@ pub async fn within(
     .await?)
 }
 
-/// Minimum, mean and maximum per bucket of the readings whose name ends in `metric`, from the longest rolled-up stretches that
-/// fit into one; empty stretches have no bucket, because a gap is data.
+/// Minimum, mean and maximum per bucket of what was read during the stays under names that end in `metric`, from the longest rolled-up stretches that
+/// fit into one; empty stretches have no bucket, because a gap is data. A stretch in which a device was moved belongs to neither place.
 pub async fn buckets(
     conn: &mut Connection,
-    devices: &[i64],
+    stays: &[Stay],
     metric: &str,
     window: Window,
 ) -> Result<Vec<Bucket>, StoreError> {
     Ok(diesel::sql_query(
         "select to_timestamp(floor(extract(epoch from start) / $5) * $5) as \"from\", unit,
             min(min) as min, sum(sum) / sum(count) as mean, max(max) as max, sum(count)::bigint as count
-        from rollup
-        where device_id = any($1) and span = $6 and start > $2 - $6 * interval '1 minute' and start < $3
+        from rollup join unnest($1, $7, $8) as stay (of, valid_from, valid_to) on device_id = of
+            and start >= valid_from and (valid_to is null or start + $6 * interval '1 minute' <= valid_to)
+        where span = $6 and start > $2 - $6 * interval '1 minute' and start < $3
             and (name = $4 or right(name, length($4) + 1) in ('/' || $4, '.' || $4, ':' || $4))
         group by 1, 2 order by 1, 2",
     )
-    .bind::<Array<BigInt>, _>(devices)
+    .bind::<Array<BigInt>, _>(stays.iter().map(|stay| stay.device_id).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(window.from)
     .bind::<Timestamptz, _>(window.to)
     .bind::<Text, _>(metric)
     .bind::<Integer, _>(window.bucket_s)
     .bind::<SmallInt, _>(window.span().minutes())
+    .bind::<Array<Timestamptz>, _>(stays.iter().map(|stay| stay.from).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(stays.iter().map(|stay| stay.to).collect::<Vec<_>>())
     .load(conn)
     .await?)
 }

@@ -180,10 +180,23 @@ diesel::table! {
         token_hash -> Binary,
         broker_hash -> Nullable<Text>,
         place_id -> BigInt,
+        position -> Nullable<Text>,
+        placed_at -> Timestamptz,
         mapping -> Nullable<Jsonb>,
         created_at -> Timestamptz,
         lost_at -> Nullable<Timestamptz>,
         retired_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    device_stay (device_id, valid_from) {
+        device_id -> BigInt,
+        place_id -> BigInt,
+        position -> Nullable<Text>,
+        valid_from -> Timestamptz,
+        valid_to -> Timestamptz,
+        ended_by -> Nullable<Uuid>,
     }
 }
 
@@ -606,6 +619,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     cosignature,
     dead_letter,
     device,
+    device_stay,
     disclosure,
     edge,
     entry,

@@ -6,12 +6,13 @@ use actix_web::{
 };
 use trace::keys::SecretKey;
 
-use crate::{farm::Farm, silo};
+use crate::{farm::Farm, registered::place_of, silo};
 
-/// The depot has a bin, and a gateway whose key is returned.
+/// The depot has two bins, and a gateway whose key is returned.
 pub async fn fitted_out(farm: &Farm) -> SecretKey {
     let (state, depot) = (&farm.state, farm.party("depot").await);
     silo::build(&state.store, &depot).await;
+    place_of(&mut state.store.connection().await.unwrap(), &depot, "bin", "bin2").await;
     silo::gateway(&state.store, &state.keys, &depot).await
 }
 

@@ -8,9 +8,10 @@ use store::{
     alert::{self, Alert},
     device::{self, Device},
     key::{self, Key},
-    party::{Party, Place},
+    party::{self, Party, Place},
     provisioning::{self, Provisioning},
     reading::{self, Reading},
+    stay::{self, Stay},
 };
 
 use super::is_keeper;
@@ -21,8 +22,11 @@ const PAGE: i64 = 50;
 /// How far back readings, marks and silent hours are counted.
 const LATEST_WITHIN: TimeDelta = TimeDelta::days(30);
 const HOURS: i64 = 24;
-/// Keys that the file shows.
+/// Keys and stays that the file shows.
 const KEYS: i64 = 5;
+const STAYS: i64 = 20;
+/// Places offered by the forms.
+pub const PLACES_MAX: i64 = 500;
 
 /// A device in the list.
 #[derive(Debug)]
@@ -88,7 +92,10 @@ fn is_battery(reading: &Reading) -> bool {
 pub struct DeviceFile {
     pub device: Device,
     pub party: Option<Party>,
-    pub place: Option<Place>,
+    /// Where it stands and stood, newest first.
+    pub stays: Vec<Stay>,
+    /// Those of its stays, and for its keeper those that it can be brought to.
+    pub places: BTreeMap<i64, Place>,
     /// The newest reading of each name.
     pub latest: Vec<Reading>,
     pub alerts: Vec<Alert>,
@@ -118,15 +125,23 @@ pub async fn one(
     }
     inspection::look(&mut conn, &member.into(), &[device.party_id].into(), &format!("device {party}/{name}"))
         .await?;
+    let is_keepers = is_keeper(&member.party, &device);
+    let stays = stay::of_device(&mut conn, device.id, STAYS).await?;
+    let mut places = story::places(&mut conn, stays.iter().map(|stay| stay.place_id)).await?;
+    if is_keepers {
+        let own = party::places_of(&mut conn, device.party_id, PLACES_MAX).await?;
+        places.extend(own.into_iter().map(|place| (place.id, place)));
+    }
     Ok(Some(DeviceFile {
         party: story::parties(&mut conn, [device.party_id].into_iter()).await?.into_values().next(),
-        place: story::places(&mut conn, [device.place_id].into_iter()).await?.into_values().next(),
+        stays,
+        places,
         latest: reading::latest(&mut conn, &[device.id], now - LATEST_WITHIN).await?,
         alerts: alert::open_of(&mut conn, &[device.id]).await?,
         silent_hours: silent_hours(&mut conn, &device, now).await?,
         keys: key::of_device(&mut conn, device.id, KEYS).await?,
         token: provisioning::newest(&mut conn, device.id).await?,
-        is_keepers: is_keeper(&member.party, &device),
+        is_keepers,
         marks: store::pack::marks(&mut conn, device.id, now - LATEST_WITHIN).await?.into_iter().collect(),
         device,
     }))

@@ -294,7 +294,7 @@ fn signed(input: &str, signature: &[u8; 64]) -> String {
 }
 
 /// The device, locked, if the party keeps it or runs the ledger.
-async fn keepers(
+pub(super) async fn keepers(
     conn: &mut Connection,
     caller: &Party,
     (party, name): (&str, &str),
