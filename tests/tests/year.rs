@@ -71,7 +71,7 @@ async fn a_year_ends_in_the_middle_of_the_season() {
     assert!(crossed > 0, "no story crosses the year");
     fsck(&stack);
 
-    // Witness and chain have the last head of the one and a head of the other; both can be mirrored.
+    // Witness and chain have the last head of the one and a head of the other; a mirror of the one follows into the other.
     let sealed: u64 = checkpoint(&stack, &old).await.lines().nth(1).unwrap().parse().unwrap();
     let entries = ask(&stack, "select count(*) from entry where log_id = 1");
     assert_eq!(sealed, entries.trim().parse::<u64>().unwrap());
@@ -85,12 +85,17 @@ async fn a_year_ends_in_the_middle_of_the_season() {
     let trust = stack.write_trust().unwrap();
     let (_, path) = old.split_once('/').unwrap();
     let mirrored = Command::new(stack.options.programs.join("suyuan-auditor"))
-        .args(["mirror", &format!("{}/{path}", stack.base_url()), "--trust"])
+        .args(["mirror", &format!("{}/{path}", stack.base_url()), "--rpc", &chain.rpc_url, "--trust"])
         .arg(&trust)
         .arg(data.join("mirror"))
         .output()
         .unwrap();
     assert_eq!(mirrored.status.code(), Some(0), "{}", said(&mirrored));
+    let sealed = format!("ok         {old} {sealed} entries");
+    let followed = [sealed, format!("sealed, followed by {new}\n"), format!("ok         {new} ")];
+    for words in followed {
+        assert!(said(&mirrored).contains(&words), "no {words}: {}", said(&mirrored));
+    }
     tokio::task::spawn_blocking(move || drop(stack)).await.unwrap();
     std::fs::remove_dir_all(data).unwrap_or_default();
 }
