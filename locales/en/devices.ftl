@@ -117,3 +117,6 @@ device-move-why = What it measured until then stays with the place where it stoo
 device-position = Position there
 device-moved-at = Moved at
 device-moved-at-hint = Leave empty for now.
+rule-other-signing = The device is registered otherwise: one that signs itself shows its key, one that a gateway signs for has none
+rule-before-its-place = Earlier than it came to where it stands
+rule-position = At most 40 characters, none of them invisible

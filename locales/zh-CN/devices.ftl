@@ -117,3 +117,6 @@ device-move-why = 此前的测量值仍属于原来的位置，此后的属于�
 device-position = 具体部位
 device-moved-at = 移动时间
 device-moved-at-hint = 留空表示现在。
+rule-other-signing = 与登记不符：自己签名的设备要出示密钥，由网关代签的没有密钥
+rule-before-its-place = 早于设备放到现在这个位置的时间
+rule-position = 最多 40 个字符，且没有不可见字符
