@@ -163,6 +163,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// The same of all that the postmaster started, in the midst of whatever it does.
+    pub fn kill_all(&mut self) -> Result<(), PostgresError> {
+        if let Some(postmaster) = self.running.as_ref().map(Running::pid) {
+            let workers = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+            let workers =
+                workers.map_err(|error| PostgresError::Io("Postgres' processes are not known", error))?;
+            let mut kill = Command::new("kill");
+            kill.args(["-KILL", &postmaster.to_string()]).args(workers.split_whitespace());
+            // Some of them may have ended by themselves meanwhile.
+            drop(kill.output());
+        }
+        self.kill()
+    }
+
     /// Starts again after [`Self::kill`].
     pub fn restart(&mut self) -> Result<(), PostgresError> {
         self.launch()

@@ -197,6 +197,9 @@ pub struct Queued {
     pub perhaps: BTreeSet<Hash>,
 }
 
+/// What a writer that is in a hurry waits between two transactions.
+const IN_A_HURRY: Duration = Duration::from_millis(1);
+
 /// Queues leaves until it is told to stop, a few in each transaction; some of them twice.
 pub struct Writer {
     stop: Arc<AtomicBool>,
@@ -205,9 +208,14 @@ pub struct Writer {
 
 impl Writer {
     pub fn start(url: String) -> Self {
+        Self::start_with(url, IN_A_HURRY)
+    }
+
+    /// One that waits so long after each transaction.
+    pub fn start_with(url: String, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        Self { stop, thread: std::thread::spawn(move || write(&url, &told)) }
+        Self { stop, thread: std::thread::spawn(move || write(&url, pause, &told)) }
     }
 
     pub fn stop(self) -> Queued {
@@ -216,7 +224,7 @@ impl Writer {
     }
 }
 
-fn write(url: &str, stop: &AtomicBool) -> Queued {
+fn write(url: &str, pause: Duration, stop: &AtomicBool) -> Queued {
     let (mut queued, mut number, mut last) = (Queued::default(), 0_u64, None);
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(5));
@@ -235,7 +243,7 @@ fn write(url: &str, stop: &AtomicBool) -> Queued {
             if done.is_err() {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(pause);
         }
     }
     queued

@@ -28,7 +28,14 @@ pub enum Way {
 /// A request that is held up, or will be; dropped, it goes on.
 pub struct Held {
     pub reached: oneshot::Receiver<()>,
-    _goes_on: oneshot::Sender<()>,
+    swallow: oneshot::Sender<()>,
+}
+
+impl Held {
+    /// The request, or its answer, never arrives.
+    pub fn swallow(self) {
+        self.swallow.send(()).unwrap_or_default();
+    }
 }
 
 struct Barrier {
@@ -37,7 +44,7 @@ struct Barrier {
     /// Those that still pass.
     pass: u32,
     reached: oneshot::Sender<()>,
-    goes_on: oneshot::Receiver<()>,
+    swallowed: oneshot::Receiver<()>,
 }
 
 struct State {
@@ -99,9 +106,9 @@ impl Proxy {
 
     /// Holds a request for `method` up, the first after so many others.
     pub fn hold(&self, method: &'static str, way: Way, pass: u32) -> Held {
-        let ((tell, reached), (go_on, goes_on)) = (oneshot::channel(), oneshot::channel());
-        *self.state.barrier.lock().unwrap() = Some(Barrier { method, way, pass, reached: tell, goes_on });
-        Held { reached, _goes_on: go_on }
+        let ((tell, reached), (swallow, swallowed)) = (oneshot::channel(), oneshot::channel());
+        *self.state.barrier.lock().unwrap() = Some(Barrier { method, way, pass, reached: tell, swallowed });
+        Held { reached, swallow }
     }
 
     /// Mines a block before `requests` more are answered; `false` where the last one asked for never came.
@@ -118,11 +125,12 @@ impl State {
         sent.json().await.ok()
     }
 
-    async fn pass(&self, method: &str, way: Way) {
-        let Some(barrier) = self.reach(method, way) else { return };
+    /// `false`: it ends here.
+    async fn pass(&self, method: &str, way: Way) -> bool {
+        let Some(barrier) = self.reach(method, way) else { return true };
         // Whoever no longer waits lets it go on at once.
         barrier.reached.send(()).unwrap_or_default();
-        barrier.goes_on.await.unwrap_or_default();
+        barrier.swallowed.await.is_err()
     }
 
     fn reach(&self, method: &str, way: Way) -> Option<Barrier> {
@@ -147,12 +155,14 @@ async fn answer(state: web::Data<State>, mut request: web::Json<Value>) -> HttpR
         request["params"][1] = json!("pending");
     }
     let method = request["method"].as_str().unwrap_or_default();
-    state.pass(method, Way::There).await;
+    if !state.pass(method, Way::There).await {
+        return HttpResponse::ServiceUnavailable().finish();
+    }
     let Some(answer) = state.forward(&request).await else {
         return HttpResponse::ServiceUnavailable().finish();
     };
-    if !answer["result"].is_null() {
-        state.pass(method, Way::Back).await;
+    if !answer["result"].is_null() && !state.pass(method, Way::Back).await {
+        return HttpResponse::ServiceUnavailable().finish();
     }
     if state.quirky { consortium(&request, answer) } else { HttpResponse::Ok().json(answer) }
 }
