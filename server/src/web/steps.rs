@@ -74,18 +74,8 @@ pub async fn take(
     submitted: &[(String, String)],
     own: Option<&OwnSignature>,
 ) -> Result<Receipt, CaptureError> {
-    let (profile, step) = named(state, path)?;
-    let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
-    let request = Request {
-        party: &member.party,
-        account: Some(member.account_id),
-        profile,
-        step,
-        jti,
-        evidence: &evidence,
-        own,
-    };
-    capture(state).await?.take(request, &submitted).await
+    let asked = Asked::read(state, member, path, submitted).await?;
+    capture(state).await?.take(asked.request(member, jti, own), &asked.submitted).await
 }
 
 /// What a member's own browser needs to sign the step that [`take`] would take.
@@ -96,18 +86,34 @@ pub async fn grounds(
     jti: Uuid,
     submitted: &[(String, String)],
 ) -> Result<Grounds, CaptureError> {
-    let (profile, step) = named(state, path)?;
-    let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
-    let request = Request {
-        party: &member.party,
-        account: Some(member.account_id),
-        profile,
-        step,
-        jti,
-        evidence: &evidence,
-        own: None,
-    };
-    capture(state).await?.grounds(request, &submitted).await
+    let asked = Asked::read(state, member, path, submitted).await?;
+    capture(state).await?.grounds(asked.request(member, jti, None), &asked.submitted).await
+}
+
+/// A step with what was typed and what instruments sent for it.
+struct Asked<'a> {
+    profile: &'a Profile,
+    step: &'a Step,
+    submitted: Vec<(String, String)>,
+    evidence: Vec<Evidence>,
+}
+
+impl<'a> Asked<'a> {
+    async fn read(
+        state: &'a AppState,
+        member: &Member,
+        path: &(String, String),
+        submitted: &[(String, String)],
+    ) -> Result<Self, CaptureError> {
+        let (profile, step) = named(state, path)?;
+        let (submitted, evidence) = with_instruments(state, member, step, submitted).await?;
+        Ok(Self { profile, step, submitted, evidence })
+    }
+
+    fn request<'r>(&'r self, member: &'r Member, jti: Uuid, own: Option<&'r OwnSignature>) -> Request<'r> {
+        let Self { profile, step, evidence, .. } = self;
+        Request { party: &member.party, account: Some(member.account_id), profile, step, jti, evidence, own }
+    }
 }
 
 fn named<'a>(
