@@ -89,7 +89,7 @@ fn between(url: &str, lies: &Lies) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_follows_into_the_next_log_and_goes_on_watching_both() {
-    let next = signer(NEW, 5);
+    let next = [signer(NEW, 5), signer("localhost/suyuan/2028", 6)];
     let Some(mut site) = Site::open("mirror_year", &next, true).await else { return };
     let (copy, trust) = (site.copy(), site.trust(&format!("{}quorum w1\n", site.witness_line())));
     site.harvest("L1").await;
@@ -97,7 +97,7 @@ async fn a_mirror_follows_into_the_next_log_and_goes_on_watching_both() {
     assert_eq!((code, said.lines().count()), (status(0), 1), "{said}");
     assert!(said.contains("1 witnesses (enough), 1 of 1 asked agree") && !said.contains("2027"), "{said}");
 
-    site.announce(&next).await;
+    site.announce(&next[0]).await;
     let (code, said) = watch(&site.url, &copy, &trust).await;
     assert_eq!((code, said.contains(", localhost/suyuan/2027 is announced")), (status(0), true), "{said}");
     assert!(!copy.join("2027").exists(), "it has not begun");
@@ -117,11 +117,20 @@ async fn a_mirror_follows_into_the_next_log_and_goes_on_watching_both() {
         assert!(copy.join(path).exists(), "{path}");
     }
 
-    // The new log is watched also where the old one does not answer any more.
+    // And over the year after, with the trust file of the first.
+    site.announce(&next[1]).await;
+    let site = site.seal().await;
+    let (code, said) = watch(&site.url, &copy, &trust).await;
+    assert_eq!((code, said.lines().count()), (status(0), 3), "{said}");
+    assert!(said.contains(", sealed, followed by localhost/suyuan/2028\n"), "{said}");
+    assert!(said.contains("ok         localhost/suyuan/2028 2 entries"), "{said}");
+
+    // The new logs are watched also where the old one does not answer any more.
     let without = between(&site.url, &Arc::new(Mutex::new(vec![("2026/".to_owned(), None)])));
     let (code, said) = watch(&without, &copy, &trust).await;
     assert_eq!(code, status(2), "{said}");
     assert!(said.starts_with("unchecked") && said.contains("ok         localhost/suyuan/2027"), "{said}");
+    assert!(said.contains("ok         localhost/suyuan/2028"), "{said}");
 
     // A copy adds nothing to what its reader trusts.
     let (code, said) = watch(&site.url, &copy, &with_a_stranger(&trust)).await;
@@ -147,9 +156,13 @@ fn forged(bundle: &Bundle, secret: &SecretKey) -> Bundle {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_next_log_that_nobody_vouches_for_is_an_alarm_and_is_not_followed() {
     let (next, other) = (signer(NEW, 5), signer(NEW, 77));
-    let Some(mut site) = Site::open("mirror_forged", &next, false).await else { return };
+    let Some(mut site) = Site::open("mirror_forged", std::slice::from_ref(&next), false).await else {
+        return;
+    };
     // Who has stolen all keys tells another history, in which the old log names a key of the thief's own.
-    let Some(mut thief) = Site::open("mirror_thief", &other, false).await else { return };
+    let Some(mut thief) = Site::open("mirror_thief", std::slice::from_ref(&other), false).await else {
+        return;
+    };
     for (site, next) in [(&mut site, &next), (&mut thief, &other)] {
         site.harvest("L1").await;
         site.announce(next).await;
@@ -231,7 +244,7 @@ fn grown(copy: &Path, size: usize) -> Vec<(String, Option<Vec<u8>>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_log_that_goes_on_is_an_alarm_and_the_next_is_looked_at_all_the_same() {
     let next = signer(NEW, 5);
-    let Some(mut site) = Site::open("mirror_grown", &next, false).await else { return };
+    let Some(mut site) = Site::open("mirror_grown", std::slice::from_ref(&next), false).await else { return };
     site.announce(&next).await;
     let site = site.seal().await;
     let (copy, trust) = (site.copy(), site.trust("quorum none\n"));

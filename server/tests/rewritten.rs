@@ -26,7 +26,7 @@ use auditor::mirror::{Alarm, Mirror, MirrorError};
 use farm::Farm;
 use node::{CHAIN_ID, account};
 use server::service::fsck;
-use site::{NEW, OLD, Site, lead, mirror, signer};
+use site::{OLD, Site, lead, mirror};
 use trace::tlog::policy::Policy;
 
 /// What a superuser may do: another database takes the place of the house's.
@@ -62,9 +62,8 @@ async fn alarm(mirror: Mirror<'_>) -> (Alarm, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_was_written_anew_fits_itself_and_no_head_that_mirror_witness_and_chain_kept() {
-    let next = signer(NEW, 5);
-    let Some(mut site) = Site::open("anew_house", &next, true).await else { return };
-    let Some(mut anew) = Site::open("anew_thief", &next, false).await else { return };
+    let Some(mut site) = Site::open("anew_house", &[], true).await else { return };
+    let Some(mut anew) = Site::open("anew_thief", &[], false).await else { return };
     site.harvest("L1").await;
     let dev = Dev::start().await;
     dev.evm.register(&account(1), 0, OLD, account(2).address()).await.unwrap();

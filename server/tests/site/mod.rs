@@ -14,7 +14,7 @@ use server::{
         sequencer::{Sequencer, seal::announce},
         witnesses::Asker,
     },
-    service::{keys::write_secret, proof},
+    service::{keys::write_secret, ledger::LogState, proof},
 };
 use store::ledger as rows;
 use trace::{
@@ -41,11 +41,14 @@ pub fn old_log() -> VerifierKey {
     signer(OLD, 4).verifier()
 }
 
-/// What an operator adds to the command line who has the next log's key, and whose heads a witness sees.
-fn told(directory: &Path, next: &SignerKey, witness: Option<&Witness>) -> Vec<String> {
-    let key = directory.join("next-log.key");
-    write_secret(&key, &next.to_secret_text()).unwrap();
-    let mut told = vec!["--log-key-file".to_owned(), key.display().to_string()];
+/// What an operator adds to the command line who has the next logs' keys, and whose heads a witness sees.
+fn told(directory: &Path, next: &[SignerKey], witness: Option<&Witness>) -> Vec<String> {
+    let mut told = Vec::new();
+    for (number, next) in next.iter().enumerate() {
+        let key = directory.join(format!("next-log.{number}.key"));
+        write_secret(&key, &next.to_secret_text()).unwrap();
+        told.extend(["--log-key-file".to_owned(), key.display().to_string()]);
+    }
     if let Some(witness) = witness {
         let policy = directory.join("policy");
         let text = format!("witness w1 {} {}\nquorum w1\n", Witness::key(1), witness.url);
@@ -66,12 +69,13 @@ pub struct Site {
 
 impl Site {
     /// `None`, loudly, without a cluster.
-    pub async fn open(name: &str, next: &SignerKey, is_witnessed: bool) -> Option<Self> {
+    pub async fn open(name: &str, next: &[SignerKey], is_witnessed: bool) -> Option<Self> {
         let database = database::fresh(name).await?;
         let directory =
             std::env::temp_dir().join(format!("suyuan-mirrored-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir(&directory).unwrap();
-        let witness = is_witnessed.then(|| Witness::start(1, vec![old_log(), next.verifier()], None));
+        let logs = std::iter::once(old_log()).chain(next.iter().map(SignerKey::verifier)).collect();
+        let witness = is_witnessed.then(|| Witness::start(1, logs, None));
         let state = house::state_told(&database, &told(&directory, next, witness.as_ref())).await;
         let farm = Farm::begin(state).await;
         let url = served::listen(&farm.state);
@@ -98,12 +102,12 @@ impl Site {
         self.log().await;
     }
 
-    /// The year ends: the old log is sealed, the next opened.
+    /// The year ends: the open log is sealed, the announced one opened.
     pub async fn seal(self) -> Self {
         let Farm { state, sequencer } = self.farm;
         let mut conn = state.store.connection().await.unwrap();
         state.ledger.refresh(&mut conn).await.unwrap();
-        let next = state.ledger.logs().iter().find(|log| log.origin == NEW).cloned().unwrap();
+        let next = state.ledger.logs().iter().find(|log| log.state == LogState::Announced).cloned().unwrap();
         sequencer.seal(&state.keys, &next).await.unwrap();
         let sequencer = lead(&state).await;
         let mut site = Self { farm: Farm { state, sequencer }, ..self };
