@@ -81,11 +81,24 @@ pub struct ListenConfig {
     /// Address of the MQTT endpoint.
     #[arg(long, env = "SUYUAN_MQTT_LISTEN", default_value = "127.0.0.1:18830")]
     pub mqtt_listen: SocketAddr,
-    /// Connections beyond this wait in the kernel's queue.
-    #[arg(long, env = "SUYUAN_MQTT_CONNECTIONS_MAX", default_value_t = 20_000)]
+    /// Connections of all devices; more are refused.
+    #[arg(long, env = "SUYUAN_MQTT_CONNECTIONS_MAX", default_value_t = 20_000, value_parser = positive)]
     pub mqtt_connections_max: usize,
+    /// Connections of one device; more are refused. A client identifier that comes again replaces its earlier connection.
+    #[arg(long, env = "SUYUAN_MQTT_DEVICE_CONNECTIONS_MAX", default_value_t = 4, value_parser = positive)]
+    pub mqtt_device_connections_max: usize,
+    /// Messages a second that one device may say for long; beyond it they wait, and its socket is not read.
+    #[arg(long, env = "SUYUAN_MQTT_DEVICE_MESSAGES_S", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub mqtt_device_messages_s: u32,
+    /// The same in bytes of payload.
+    #[arg(long, env = "SUYUAN_MQTT_DEVICE_BYTES_S", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1_024..))]
+    pub mqtt_device_bytes_s: u32,
+    /// Longest keep-alive in seconds, also for a device that asks for none; after one and a half times as long without a
+    /// packet its connection ends.
+    #[arg(long, env = "SUYUAN_MQTT_KEEP_ALIVE_MAX_S", default_value_t = 600, value_parser = clap::value_parser!(u16).range(2..=43_200))]
+    pub mqtt_keep_alive_max_s: u16,
     /// Threads that serve connections.
-    #[arg(long, env = "SUYUAN_MQTT_THREADS", default_value_t = 2)]
+    #[arg(long, env = "SUYUAN_MQTT_THREADS", default_value_t = 2, value_parser = positive)]
     pub mqtt_threads: usize,
     /// TLS certificate chain (PEM); with it the endpoint speaks TLS only.
     #[arg(long, env = "SUYUAN_MQTT_TLS_CERT_FILE", requires = "mqtt_tls_key_file")]
@@ -93,6 +106,10 @@ pub struct ListenConfig {
     /// TLS private key (PEM).
     #[arg(long, env = "SUYUAN_MQTT_TLS_KEY_FILE", requires = "mqtt_tls_cert_file")]
     pub mqtt_tls_key_file: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<usize, std::num::ParseIntError> {
+    Ok(text.parse::<std::num::NonZeroUsize>()?.get())
 }
 
 /// Source `subscribe`.

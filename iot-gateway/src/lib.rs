@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod batch;
 pub mod config;
+pub mod descriptors;
 pub mod enrol;
 pub mod intake;
 pub mod metrics;

@@ -90,6 +90,9 @@ counters! {
     passed_on "counter" "suyuan_gateway_passed_on_total" "Payloads that could not be decoded and went on as they are.";
     oversized "counter" "suyuan_gateway_oversized_total" "Payloads over the limit.";
     unauthenticated "counter" "suyuan_gateway_unauthenticated_total" "Connections refused: unknown device or wrong token.";
+    too_many_connections "counter" "suyuan_gateway_too_many_connections_total" "Connections refused: the device, or all together, have as many as they may (listen).";
+    taken_over "counter" "suyuan_gateway_taken_over_total" "Sessions that ended because the same client identifier came again (listen).";
+    paced "counter" "suyuan_gateway_paced_total" "Messages that waited because their device says more than it may (listen).";
     forbidden_topic "counter" "suyuan_gateway_forbidden_topic_total" "Publishes and subscriptions outside the device's own topics.";
     protocol_errors "counter" "suyuan_gateway_protocol_errors_total" "MQTT connections ended by a protocol error.";
     in_flight "gauge" "suyuan_gateway_in_flight" "Messages taken and not yet answered for by the server.";

@@ -16,6 +16,7 @@ use crate::{
     admin,
     batch::{self, Uplink},
     config::{self, Config, NotABroker, SourceKind},
+    descriptors,
     enrol::Enroller,
     intake::Intake,
     metrics::Metrics,
@@ -23,6 +24,7 @@ use crate::{
     replay::Replayer,
     source::{
         Source as _, SourceError,
+        guests::Limits,
         listen::Listen,
         subscribe::{Purpose, Subscribe},
     },
@@ -138,14 +140,21 @@ async fn take_messages(
     match config.source {
         SourceKind::Listen if purpose == Purpose::Drain => Err(RunError::NothingToDrain),
         SourceKind::Listen => {
+            descriptors::make_room(config.listen.mqtt_connections_max);
             let address = config.listen.mqtt_listen;
             let listener = std::net::TcpListener::bind(address)
                 .map_err(|source| RunError::Listen { address, source })?;
             tracing::info!(%address, "MQTT endpoint");
             let listen = Listen {
                 listener,
-                threads: config.listen.mqtt_threads.max(1),
-                connections_max: config.listen.mqtt_connections_max,
+                threads: config.listen.mqtt_threads,
+                limits: Limits {
+                    connections: config.listen.mqtt_connections_max,
+                    device_connections: config.listen.mqtt_device_connections_max,
+                    messages_per_s: config.listen.mqtt_device_messages_s,
+                    bytes_per_s: config.listen.mqtt_device_bytes_s,
+                },
+                keep_alive_max: config.listen.mqtt_keep_alive_max_s,
                 tls: tls(config)?,
                 drain,
             };

@@ -1,5 +1,6 @@
 //! Where messages come from: this process as the MQTT endpoint, or a site's own broker.
 
+pub mod guests;
 pub mod listen;
 pub mod subscribe;
 

@@ -3,7 +3,13 @@
 //! A device publishes to its own `up` topic and may subscribe to its own `receipt`; one that is a Sparkplug edge node, or
 //! stands behind it, owns that node's topics too; everything else is refused.
 
-use std::{cell::RefCell, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    net::TcpListener,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ntex::{
     SharedCfg,
@@ -17,7 +23,11 @@ use trace::{
     uplink::sparkplug::{self, edge_of},
 };
 
-use super::{Source, SourceError, stopped};
+use super::{
+    Source, SourceError,
+    guests::{Full, Guests, Limits, Visit},
+    stopped,
+};
 use crate::{
     intake::{Intake, Stopping},
     metrics::Metrics,
@@ -30,6 +40,8 @@ const PACKET_BYTES_MAX: u32 = 64 * 1024 + 1024;
 /// Messages and bytes that one device may have unanswered; beyond it the socket is not read.
 const DEVICE_MESSAGES_MAX: u16 = 256;
 const DEVICE_BYTES_MAX: usize = 512 * 1024;
+/// Connections that have not shown a token yet.
+const KNOCKING_MAX: usize = 4_096;
 const CONNECT_PATIENCE: Seconds = Seconds(10);
 /// How long an unknown device waits at the door for a fresh register.
 const REGISTER_PATIENCE: Millis = Millis(1_500);
@@ -39,7 +51,9 @@ const REGISTER_PATIENCE: Millis = Millis(1_500);
 pub struct Listen {
     pub listener: TcpListener,
     pub threads: usize,
-    pub connections_max: usize,
+    pub limits: Limits,
+    /// Seconds; a device that wants to be silent for longer is told so, or hung up on.
+    pub keep_alive_max: u16,
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What is taken is answered for within this, or left to the device.
     pub drain: Duration,
@@ -73,15 +87,17 @@ async fn serve(listen: Listen, intake: Intake, mut stop: watch::Receiver<bool>) 
         .set_handshake_timeout(CONNECT_PATIENCE)
         // What a device published before it said goodbye is still taken.
         .set_handle_qos_after_disconnect(Some(QoS::AtLeastOnce));
-    let at_the_door = intake.clone();
-    let builder =
-        ntex::server::build().workers(listen.threads).maxconn(listen.connections_max).disable_signals();
+    let guests = Guests::new(listen.limits);
+    let door = Door { intake: intake.clone(), guests, keep_alive_max: listen.keep_alive_max };
+    // A thread that has as many as this takes none any more: beyond all that may be let in there is room to be refused.
+    let sockets = listen.limits.connections.saturating_add(KNOCKING_MAX);
+    let builder = ntex::server::build().workers(listen.threads).maxconn(sockets).disable_signals();
     let builder = match listen.tls {
-        None => builder.listen("mqtt", listen.listener, async move |_| endpoint(&at_the_door))?,
+        None => builder.listen("mqtt", listen.listener, async move |_| endpoint(&door))?,
         Some(tls) => builder.listen("mqtt", listen.listener, async move |_| {
             ntex::service::chain_factory(ntex::server::rustls::TlsAcceptor::new(tls.clone()))
                 .map_err(|_| ntex_mqtt::MqttError::Service(Refused::Tls))
-                .and_then(endpoint(&at_the_door))
+                .and_then(endpoint(&door))
         })?,
     };
     let server = builder.config("mqtt", SharedCfg::new("MQTT").add(limits)).run();
@@ -101,8 +117,16 @@ async fn serve(listen: Listen, intake: Intake, mut stop: watch::Receiver<bool>) 
     Ok(())
 }
 
+/// What decides on who comes in.
+#[derive(Debug, Clone)]
+struct Door {
+    intake: Intake,
+    guests: Guests,
+    keep_alive_max: u16,
+}
+
 fn endpoint<F: ntex::io::Filter>(
-    intake: &Intake,
+    door: &Door,
 ) -> impl ServiceFactory<
     ntex::io::Io<F>,
     SharedCfg,
@@ -110,8 +134,8 @@ fn endpoint<F: ntex::io::Filter>(
     Error = ntex_mqtt::MqttError<Refused>,
     InitError = (),
 > + use<F> {
-    let (door3, door5) = (intake.clone(), intake.clone());
-    let (end3, end5) = (intake.metrics.clone(), intake.metrics.clone());
+    let (door3, door5) = (door.clone(), door.clone());
+    let (end3, end5) = (door.intake.metrics.clone(), door.intake.metrics.clone());
     let third = v3::MqttServer::new(async move |hello: v3::Handshake| welcome_v3(&door3, hello).await)
         .control(fn_factory_with_config(async move |guest: v3::Session<Guest>| {
             let metrics = end3.clone();
@@ -194,6 +218,7 @@ struct Connection {
     edge: Option<String>,
     /// What the device asked to have said if its connection is lost: a topic of its own, and the payload.
     will: RefCell<Option<(String, Vec<u8>)>>,
+    visit: Visit,
     intake: Intake,
 }
 
@@ -204,13 +229,16 @@ impl Drop for Connection {
 }
 
 impl Guest {
-    fn new(device: Arc<Device>, intake: &Intake) -> Self {
+    fn new(device: Arc<Device>, visit: Visit, intake: &Intake) -> Self {
         intake.metrics.connections.one();
+        if visit.took_over {
+            intake.metrics.taken_over.one();
+        }
         let (uplink, receipt) = (device.name.up().to_string(), device.name.receipt().to_string());
         let node = device.map.node.as_deref().filter(|_| device.format == Format::Sparkplug);
         let edge = node.map(|node| edge_of(node).to_owned());
         let will = RefCell::default();
-        Self(Rc::new(Connection { device, uplink, receipt, edge, will, intake: intake.clone() }))
+        Self(Rc::new(Connection { device, uplink, receipt, edge, will, visit, intake: intake.clone() }))
     }
 
     /// Keeps the will, if it is to a topic that the device may publish to; another's is not spoken.
@@ -268,6 +296,24 @@ impl Guest {
         Err(Refused::Oversized)
     }
 
+    /// Waits until the device may say so much. Its socket is not read on while as much waits as one device may.
+    async fn keep_pace(&self, bytes: usize) {
+        let wait = self.0.visit.wait(bytes, Instant::now());
+        if !wait.is_zero() {
+            self.0.intake.metrics.paced.one();
+            sleep(wait).await;
+        }
+    }
+
+    /// Hangs up when another connection comes for this one's session.
+    fn until_over(&self, hang_up: impl FnOnce() + 'static) {
+        let over = self.0.visit.over.clone();
+        ntex::rt::spawn(async move {
+            over.notified().await;
+            hang_up();
+        });
+    }
+
     /// Returns when the server has answered for it.
     async fn give(&self, topic: &str, payload: &[u8], tell: impl FnOnce(Command)) -> Result<(), Refused> {
         let taken = self.0.intake.take(topic, payload).await?;
@@ -280,47 +326,106 @@ impl Guest {
     }
 }
 
-/// User name `{party}/{device}`, password its token. A device that the register does not know yet gets one fresh look.
-async fn admit(intake: &Intake, username: Option<&str>, password: Option<&[u8]>) -> Option<Guest> {
-    let (name, token) = (username?.parse::<DeviceName>().ok()?, password?);
-    let known = |device: &Arc<Device>| device.token_is(token);
-    if let Some(device) = intake.registry.device(&name).filter(known) {
-        return Some(Guest::new(device, intake));
-    }
-    let mut register = intake.registry.current.clone();
-    register.mark_unchanged();
-    intake.registry.want_fresh();
-    if timeout(REGISTER_PATIENCE, register.changed()).await.is_err() {
-        tracing::debug!(device = %name, "no fresh register within the device's patience");
-    }
-    intake.registry.device(&name).filter(known).map(|device| Guest::new(device, intake))
+/// Why a connection is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denied {
+    /// No device of the register, or not its token.
+    Stranger,
+    Full(Full),
 }
 
-async fn welcome_v3(intake: &Intake, hello: v3::Handshake) -> Result<v3::HandshakeAck<Guest>, Refused> {
+impl Door {
+    async fn admit(
+        &self,
+        client_id: &str,
+        username: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<Guest, Denied> {
+        let metrics = &self.intake.metrics;
+        let Some(device) = self.recognise(username, password).await else {
+            metrics.unauthenticated.one();
+            return Err(Denied::Stranger);
+        };
+        match self.guests.enter(&device.name, client_id) {
+            Ok(visit) => Ok(Guest::new(device, visit, &self.intake)),
+            Err(full) => {
+                metrics.too_many_connections.one();
+                tracing::warn!(device = %device.name, "{full}");
+                Err(Denied::Full(full))
+            }
+        }
+    }
+
+    /// User name `{party}/{device}`, password its token. A device that the register does not know yet gets one fresh look.
+    async fn recognise(&self, username: Option<&str>, password: Option<&[u8]>) -> Option<Arc<Device>> {
+        let (name, token) = (username?.parse::<DeviceName>().ok()?, password?);
+        let registry = &self.intake.registry;
+        let known = |device: &Arc<Device>| device.token_is(token);
+        if let Some(device) = registry.device(&name).filter(known) {
+            return Some(device);
+        }
+        let mut register = registry.current.clone();
+        register.mark_unchanged();
+        registry.want_fresh();
+        if timeout(REGISTER_PATIENCE, register.changed()).await.is_err() {
+            tracing::debug!(device = %name, "no fresh register within the device's patience");
+        }
+        registry.device(&name).filter(known)
+    }
+
+    /// The keep-alive that holds: the device's own, or the longest that is granted. Zero asks for none (MQTT 3.1.1 §3.1.2.10).
+    fn keep_alive(&self, asked: u16) -> u16 {
+        if asked == 0 { self.keep_alive_max } else { asked.min(self.keep_alive_max) }
+    }
+}
+
+/// A connection ends after one and a half times its keep-alive without a packet.
+const fn silence_after(keep_alive: u16) -> u16 {
+    keep_alive.saturating_add(keep_alive / 2)
+}
+
+async fn welcome_v3(door: &Door, hello: v3::Handshake) -> Result<v3::HandshakeAck<Guest>, Refused> {
     let packet = hello.packet();
-    let Some(guest) = admit(intake, packet.username.as_deref(), packet.password.as_deref()).await else {
-        intake.metrics.unauthenticated.one();
-        return Ok(hello.bad_username_or_pwd());
+    let admitted = door.admit(&packet.client_id, packet.username.as_deref(), packet.password.as_deref());
+    let guest = match admitted.await {
+        Ok(guest) => guest,
+        Err(Denied::Stranger) => return Ok(hello.bad_username_or_pwd()),
+        Err(Denied::Full(_)) => return Ok(hello.service_unavailable()),
     };
     if let Some(will) = &hello.packet().last_will {
         guest.keep_will(&will.topic, &will.message);
     }
-    Ok(hello.ack(guest, false))
+    let sink = hello.sink();
+    guest.until_over(move || sink.close());
+    let silence = silence_after(door.keep_alive(hello.packet().keep_alive));
+    Ok(hello.ack(guest, false).idle_timeout(Seconds(silence)))
 }
 
-async fn welcome_v5(intake: &Intake, hello: v5::Handshake) -> Result<v5::HandshakeAck<Guest>, Refused> {
+async fn welcome_v5(door: &Door, hello: v5::Handshake) -> Result<v5::HandshakeAck<Guest>, Refused> {
+    use v5::codec::{ConnectAckReason, Disconnect, DisconnectReasonCode};
     let packet = hello.packet();
-    let Some(guest) = admit(intake, packet.username.as_deref(), packet.password.as_deref()).await else {
-        intake.metrics.unauthenticated.one();
-        return Ok(hello.failed(v5::codec::ConnectAckReason::BadUserNameOrPassword));
+    let admitted = door.admit(&packet.client_id, packet.username.as_deref(), packet.password.as_deref());
+    let guest = match admitted.await {
+        Ok(guest) => guest,
+        Err(Denied::Stranger) => return Ok(hello.failed(ConnectAckReason::BadUserNameOrPassword)),
+        Err(Denied::Full(Full::Device)) => return Ok(hello.failed(ConnectAckReason::QuotaExceeded)),
+        Err(Denied::Full(Full::Gateway)) => return Ok(hello.failed(ConnectAckReason::ServerBusy)),
     };
     if let Some(will) = &hello.packet().last_will {
         guest.keep_will(&will.topic, &will.message);
     }
-    Ok(hello.ack(guest).with(|ack| {
+    let sink = hello.sink();
+    guest.until_over(move || {
+        sink.close_with_reason(Disconnect::new(DisconnectReasonCode::SessionTakenOver));
+    });
+    let asked = hello.packet().keep_alive;
+    let granted = door.keep_alive(asked);
+    let ack = hello.ack(guest).keep_alive(silence_after(granted));
+    Ok(ack.with(|ack| {
         ack.retain_available = false;
         ack.wildcard_subscription_available = false;
         ack.shared_subscription_available = false;
+        ack.server_keepalive_sec = (granted != asked).then_some(granted);
     }))
 }
 
@@ -328,6 +433,7 @@ async fn publish_v3(guest: &v3::Session<Guest>, publish: v3::Publish) -> Result<
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
+    guest.keep_pace(payload.len()).await;
     let tell = |Command { topic, payload }| {
         let sent = guest.sink().publish(topic).send_at_most_once(payload.into());
         unheard(sent.is_err());
@@ -345,6 +451,7 @@ async fn publish_v5(guest: &v5::Session<Guest>, publish: v5::Publish) -> Result<
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
+    guest.keep_pace(payload.len()).await;
     let tell = |Command { topic, payload }| {
         let sent = guest.sink().publish(topic).send_at_most_once(payload.into());
         unheard(sent.is_err());
