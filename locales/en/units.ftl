@@ -2,6 +2,8 @@
 unit-59 = ppm
 unit-C62 = { "" }
 unit-MIN = minutes
+unit-DAY = days
+unit-CEL-DAY = °C a day
 unit-CEL = °C
 unit-CMT = cm
 unit-GP = mg/m³

@@ -2,6 +2,8 @@
 unit-59 = ppm
 unit-C62 = { "" }
 unit-MIN = 分钟
+unit-DAY = 天
+unit-CEL-DAY = ℃/天
 unit-CEL = ℃
 unit-CMT = 厘米
 unit-GP = 毫克/立方米

@@ -29,6 +29,8 @@ alter table record set (toast_tuple_target = 8160);
 create index record_party on record (party_id, accepted_at);
 create index record_time on record (accepted_at);
 create index record_step on record (step, accepted_at);
+-- When a step was last done at a place: what is overdue there.
+create index record_place on record (place_id, step, event_time) where kind = 'event' and place_id is not null;
 create index record_corrects on record (corrects) where corrects is not null;
 -- What ended a key: asked of the signers of every page.
 create index record_replaces on record ((public -> 'statement' ->> 'replaces')) where kind = 'statement' and step = 'rotate';

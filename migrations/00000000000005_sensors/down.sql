@@ -1,3 +1,6 @@
+drop table alert_due;
+drop table alert_pending;
+drop table alert_change;
 drop table alert;
 drop table dead_letter;
 drop table grid;

@@ -103,6 +103,7 @@ create table rollup (
     primary key (device_id, name, span, start, unit)
 );
 create index rollup_start on rollup using brin (start);
+create index rollup_hour on rollup (device_id, start) where span = 60;
 
 -- Where the temperature cables of a store hang, from a moment until the next such row: cable n of row r and column c is
 -- (r - 1) * column_count + c, and its points are numbered from the surface down. Distances in centimetres.
@@ -142,11 +143,14 @@ create table alert (
     id bigint generated always as identity primary key,
     party_id bigint not null references party,
     place_id bigint not null references place,
-    device_id bigint references device,
-    rule text not null,                -- the profile's name of the threshold
+    device_id bigint references device,  -- null: of the whole place
+    profile text not null,
+    rule text not null,                -- the profile's name of the rule
+    subject text not null,             -- which point, layer or devices; empty: the whole device or place
     metric text not null,
     unit text not null,
     threshold double precision not null,
+    source text not null,              -- where the limit stands
     value double precision not null,
     raised_at timestamptz not null,
     acknowledged_at timestamptz,
@@ -156,4 +160,33 @@ create table alert (
     lots bigint[] not null default '{}'
 );
 create unique index alert_open on alert (device_id, rule) where cleared_at is null;
+create unique index alert_open_at_place on alert (place_id, rule) where cleared_at is null and device_id is null;
 create index alert_party on alert (party_id, raised_at);
+
+-- What became of an alert: each once. Written with the change itself.
+create table alert_change (
+    id bigint generated always as identity primary key,
+    alert_id bigint not null references alert,
+    party_id bigint not null references party,
+    what text not null check (what in ('raised', 'acknowledged', 'cleared')),
+    at timestamptz not null default now(),
+    unique (alert_id, what)
+);
+create index alert_change_at on alert_change (at);
+
+-- Past its limit since then, and not yet for as long as the rule wants before it raises an alert.
+create table alert_pending (
+    id bigint generated always as identity primary key,
+    place_id bigint not null references place,
+    device_id bigint references device,
+    rule text not null,
+    since timestamptz not null,
+    unique nulls not distinct (place_id, device_id, rule)
+);
+
+-- Places whose sums changed: their rises and disagreements are to be looked at. Only added to where readings come in, so that
+-- nobody waits for anybody; a place may stand here more than once.
+create table alert_due (
+    id bigint generated always as identity primary key,
+    place_id bigint not null references place
+);

@@ -279,7 +279,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let readings = jobs::readings::run(state.store.clone(), cadence.readings_kept_days);
     let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
     let integrity = jobs::fsck::run(state.store.clone(), state.watch());
-    let silence = jobs::silence::run(Arc::clone(&state));
+    let alerts = jobs::alerts::run(Arc::clone(&state));
     let sequencer = jobs::sequencer::run(
         ledger(),
         Arc::clone(&state.keys),
@@ -288,7 +288,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     );
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings, integrity, silence) } => StartError::JobsEnded,
+        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings, integrity, alerts) } => StartError::JobsEnded,
     }
 }
 

@@ -11,6 +11,7 @@ mod file;
 pub mod form;
 mod instrument;
 mod step;
+pub mod watch;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use effect::Effect;
 pub use field::{Field, Kind, Level, Limit, To};
 pub use file::ProfileError;
-pub use instrument::{DeviceMap, Interval, Metric, Silence, Threshold};
+pub use instrument::{DeviceMap, Metric};
 pub use step::{EventType, Rule, Step, WiredOutput, Wiring};
+pub use watch::{Disagreement, Interval, Rise, Silence, Threshold};
 
 use file::File;
 
@@ -172,6 +174,14 @@ impl Profile {
         &self.file.silences
     }
 
+    pub fn rises(&self) -> &[Rise] {
+        &self.file.rises
+    }
+
+    pub fn disagreements(&self) -> &[Disagreement] {
+        &self.file.disagreements
+    }
+
     pub fn intervals(&self) -> &[Interval] {
         &self.file.intervals
     }
@@ -209,7 +219,7 @@ impl Profile {
         format!("{}-metric-{metric}", self.id())
     }
 
-    /// The key of a rule that raises alerts, a threshold or a silence.
+    /// The key of a rule that raises alerts: of an interval, its step.
     pub fn threshold_key(&self, threshold: &str) -> String {
         format!("{}-threshold-{threshold}", self.id())
     }

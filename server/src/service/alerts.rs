@@ -1,7 +1,13 @@
 //! Thresholds of the profiles: a reading past one raises an alert on what lies there; it clears only when well back.
-//! What no reading says, that there is none, is in [`silence`].
+//! What takes more than one reading to see: [`trends`]; that there is none: [`silence`]; that nobody came: [`overdue`].
 
+mod disagreement;
+pub mod overdue;
+mod rise;
+mod rule;
 pub mod silence;
+pub mod subject;
+pub mod trends;
 
 use std::collections::HashMap;
 
@@ -15,6 +21,7 @@ use store::{
 };
 use trace::{pack::senml::rec20, profile::Threshold};
 
+use self::subject::Subject;
 use crate::service::profiles::Profiles;
 
 /// The readings of one new pack.
@@ -24,8 +31,9 @@ pub struct Measured<'a> {
 }
 
 /// The reading of a pack that decides: the worst of all its points, so that a grid clears only as a whole.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Worst {
+    name: String,
     value: f64,
     at: DateTime<Utc>,
 }
@@ -60,7 +68,7 @@ pub async fn watch(
         let key = (device.id, threshold.id.clone());
         match open.get(&key) {
             None if is_past(threshold, worst.value) => {
-                raise(conn, device, threshold, worst).await?;
+                raise(conn, device, threshold, &worst).await?;
                 let raised = store::alert::open_of(conn, &[device.id]).await?;
                 open.extend(raised.into_iter().map(|alert| ((device.id, alert.rule.clone()), alert)));
             }
@@ -79,7 +87,7 @@ async fn raise(
     conn: &mut Connection,
     device: &Device,
     threshold: &Threshold,
-    worst: Worst,
+    worst: &Worst,
 ) -> Result<(), StoreError> {
     let place_id = match worst.at {
         at if at >= device.placed_at => device.place_id,
@@ -90,11 +98,14 @@ async fn raise(
     let alert = NewAlert {
         party_id: device.party_id,
         place_id,
-        device_id: device.id,
+        device_id: Some(device.id),
+        profile: &device.profile,
         rule: &threshold.id,
+        subject: &Subject::Name(worst.name.clone()).to_string(),
         metric: &threshold.metric,
         unit: &threshold.unit,
         threshold: threshold.over.or(threshold.under).unwrap_or_default(),
+        source: &threshold.source,
         value: worst.value,
         raised_at: worst.at,
         lots: &lots,
@@ -117,7 +128,8 @@ fn worst(threshold: &Threshold, pack: &Measured<'_>) -> Option<Worst> {
     let concerned = pack.readings.iter().filter(|reading| {
         metric_of(&reading.name) == threshold.metric && rec20(&reading.unit) == Some(threshold.unit.as_str())
     });
-    let measured = concerned.map(|reading| Worst { value: reading.value, at: reading.at });
+    let measured =
+        concerned.map(|reading| Worst { name: reading.name.clone(), value: reading.value, at: reading.at });
     let by_value = |a: &Worst, b: &Worst| a.value.total_cmp(&b.value);
     if threshold.over.is_some() { measured.max_by(by_value) } else { measured.min_by(by_value) }
 }

@@ -136,6 +136,27 @@ impl Point {
         format!("c{}/d{}/temp", (self.row - 1) * grid.column_count + self.column, self.layer)
     }
 
+    /// The point whose readings are called so; `None` for what hangs in no cable of the grid.
+    pub(super) fn named(name: &str, grid: &Grid) -> Option<Self> {
+        let (cable, depth) = name.strip_suffix("/temp")?.strip_prefix('c')?.split_once("/d")?;
+        let (cable, layer): (i16, i16) = (cable.parse().ok()?, depth.parse().ok()?);
+        let before = cable.checked_sub(1).filter(|before| *before >= 0)?;
+        let point =
+            Self { row: before / grid.column_count + 1, column: before % grid.column_count + 1, layer };
+        let hangs = point.row <= grid.row_count && (1..=grid.layer_count).contains(&layer);
+        (hangs && point.name(grid) == name).then_some(point)
+    }
+
+    /// Beside, above and below; some of them may not be there.
+    pub(super) fn neighbours(self) -> impl Iterator<Item = Self> {
+        let steps = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)];
+        steps.into_iter().map(move |(row, column, layer)| Self {
+            row: self.row + row,
+            column: self.column + column,
+            layer: self.layer + layer,
+        })
+    }
+
     const fn is_at_wall(self, grid: &Grid) -> bool {
         self.row == 1 || self.row == grid.row_count || self.column == 1 || self.column == grid.column_count
     }
@@ -344,6 +365,26 @@ mod tests {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let name = format!("c{cable}/d{layer}/temp");
         Reading { device_id: 1, at, name, unit: "Cel".to_owned(), value, cti: Vec::new() }
+    }
+
+    #[test]
+    fn a_point_is_found_by_the_name_of_its_readings_and_nothing_else_is_a_point() {
+        let grid = grid();
+        for point in points(&grid) {
+            assert_eq!(Point::named(&point.name(&grid), &grid), Some(point));
+        }
+        for name in [
+            "temp",
+            "c0/d1/temp",
+            "c10/d1/temp",
+            "c1/d0/temp",
+            "c1/d4/temp",
+            "c01/d1/temp",
+            "c1/d1/rh",
+            "c-1/d1/temp",
+        ] {
+            assert_eq!(Point::named(name, &grid), None, "{name}");
+        }
     }
 
     #[test]

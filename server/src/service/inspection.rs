@@ -6,19 +6,22 @@ use chrono::{DateTime, Utc};
 use store::{
     Connection, Store, StoreError, account,
     alert::{self, Alert},
-    consignment, device,
+    consignment,
     ledger::SignedPart,
     lot::{self, Holding, Lot},
     party::{Party, Place},
     record::{self, Record},
 };
 use trace::{graph::Direction, gs1::Key, tlog::policy::Policy};
+use uuid::Uuid;
 
 use crate::service::{
     account::{Asker, Member},
     alerts::scope_of,
+    keys::{Keys, KeysError},
     ledger::Log,
     profiles::Profiles,
+    registry,
     standing::{self, Standing},
     story::{self, Leaf, Story},
     tracing::{self, Trace, TracingError},
@@ -167,8 +170,8 @@ pub struct Alerts {
     pub parties: BTreeMap<i64, Party>,
     pub places: BTreeMap<i64, Place>,
     pub lots: BTreeMap<i64, Lot>,
-    /// Device → the profile that its thresholds stand in.
-    pub profiles: BTreeMap<i64, String>,
+    /// The names of the member's own people who have seen them.
+    pub seen_by: BTreeMap<Uuid, String>,
 }
 
 /// A party's alerts, open ones first; everybody's for regulator and operator, and logged for the regulator.
@@ -184,21 +187,39 @@ pub async fn visible_alerts(
 }
 
 /// The newest of [`visible_alerts`], as a page shows them.
-pub async fn alerts(store: &Store, member: &Member) -> Result<Alerts, StoreError> {
+pub async fn alerts(store: &Store, keys: &Keys, member: &Member) -> Result<Alerts, KeysError> {
     let mut conn = store.connection().await?;
     let alerts = visible_alerts(&mut conn, &member.into(), ALERTS_MAX).await?;
     let lots: BTreeSet<i64> = alerts.iter().flat_map(|alert| alert.lots.iter().copied()).collect();
     let lots = lot::by_ids(&mut conn, &lots.into_iter().collect::<Vec<_>>()).await?;
-    let devices: Vec<i64> = alerts.iter().filter_map(|alert| alert.device_id).collect();
-    let devices = device::by_ids(&mut conn, &devices).await?;
-    let profiles = devices.into_iter().map(|device| (device.id, device.profile)).collect();
     Ok(Alerts {
         parties: story::parties(&mut conn, alerts.iter().map(|alert| alert.party_id)).await?,
         places: story::places(&mut conn, alerts.iter().map(|alert| alert.place_id)).await?,
         lots: lots.into_iter().map(|lot| (lot.id, lot)).collect(),
-        profiles,
+        seen_by: seen_by(&mut conn, keys, member, &alerts).await?,
         alerts,
     })
+}
+
+/// Who of another party looked is that party's business: its people have no name here.
+async fn seen_by(
+    conn: &mut Connection,
+    keys: &Keys,
+    member: &Member,
+    alerts: &[Alert],
+) -> Result<BTreeMap<Uuid, String>, KeysError> {
+    let own = alerts.iter().filter(|alert| alert.party_id == member.party.id);
+    let accounts: BTreeSet<Uuid> = own.filter_map(|alert| alert.acknowledged_by).collect();
+    let mut names = BTreeMap::new();
+    for id in accounts {
+        let Some(account) = account::by_id(conn, id).await? else { continue };
+        let name = match account.person_id {
+            Some(person) => registry::name_of_person(conn, keys, person).await?,
+            None => registry::name_of(conn, keys, &member.party).await?,
+        };
+        names.extend(name.map(|name| (id, name)));
+    }
+    Ok(names)
 }
 
 /// A record that its signer's key does not vouch for.

@@ -135,11 +135,14 @@ async fn raise(
     let alert = NewAlert {
         party_id: device.party_id,
         place_id: device.place_id,
-        device_id: device.id,
+        device_id: Some(device.id),
+        profile: &device.profile,
         rule,
+        subject: "",
         metric: "",
         unit: "",
         threshold: 0.0,
+        source: "",
         value: 0.0,
         raised_at: at,
         lots: &[],
@@ -216,6 +219,8 @@ pub async fn check_strictly(store: &Store) -> Result<usize, StoreError> {
     if !entries.is_empty() {
         store::ledger::queue_all(&mut transaction, &entries).await?;
         rollups::add(&mut transaction, &readings).await?;
+        let heard: HashSet<i64> = readings.iter().map(|reading| reading.device_id).collect();
+        store::alert::ask(&mut transaction, &heard.into_iter().collect::<Vec<_>>()).await?;
     }
     for pack in &bad {
         refuse_stored(&mut transaction, pack).await?;

@@ -19,6 +19,7 @@ use crate::{
     },
     web::{
         AppState, WebError,
+        alerts::rule_name,
         caller::SignedIn,
         day::place_name,
         error::FieldError,
@@ -197,8 +198,7 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
         at: w.moment(reading.at, None),
     };
     let alert = |alert: &store::alert::Alert| {
-        let name = w.or(&format!("{}-threshold-{}", device.profile, alert.rule), &alert.rule);
-        (name, w.moment(alert.raised_at, None))
+        (rule_name(w, &alert.profile, &alert.rule), w.moment(alert.raised_at, None))
     };
     let key = |key: &store::key::Key| KeyView {
         kid: b64::url(&key.kid),

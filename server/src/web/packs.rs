@@ -176,8 +176,9 @@ async fn list_alerts(state: Data<AppState>, request: HttpRequest) -> Result<Http
         .iter()
         .map(|alert| {
             json!({
-                "id": alert.id, "rule": alert.rule, "metric": alert.metric, "unit": alert.unit,
-                "threshold": alert.threshold, "value": alert.value, "raised_at": alert.raised_at,
+                "id": alert.id, "rule": alert.rule, "subject": alert.subject, "metric": alert.metric,
+                "unit": alert.unit, "threshold": alert.threshold, "source": alert.source,
+                "value": alert.value, "raised_at": alert.raised_at,
                 "acknowledged_at": alert.acknowledged_at, "cleared_at": alert.cleared_at,
                 "cleared_value": alert.cleared_value, "lots": alert.lots,
             })

@@ -31,6 +31,7 @@ pub mod root_key;
 pub mod roster;
 pub mod schema;
 pub mod stay;
+pub mod trend;
 
 pub use connection::{Connection, Pooled, Session, Store, StoreError, Transaction};
 pub use migrate::{MigrateError, migrate, revert_all};

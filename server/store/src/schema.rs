@@ -30,10 +30,13 @@ diesel::table! {
         party_id -> BigInt,
         place_id -> BigInt,
         device_id -> Nullable<BigInt>,
+        profile -> Text,
         rule -> Text,
+        subject -> Text,
         metric -> Text,
         unit -> Text,
         threshold -> Double,
+        source -> Text,
         value -> Double,
         raised_at -> Timestamptz,
         acknowledged_at -> Nullable<Timestamptz>,
@@ -41,6 +44,33 @@ diesel::table! {
         cleared_at -> Nullable<Timestamptz>,
         cleared_value -> Nullable<Double>,
         lots -> Array<BigInt>,
+    }
+}
+
+diesel::table! {
+    alert_change (id) {
+        id -> BigInt,
+        alert_id -> BigInt,
+        party_id -> BigInt,
+        what -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    alert_due (id) {
+        id -> BigInt,
+        place_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_pending (id) {
+        id -> BigInt,
+        place_id -> BigInt,
+        device_id -> Nullable<BigInt>,
+        rule -> Text,
+        since -> Timestamptz,
     }
 }
 
@@ -609,6 +639,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     account,
     aggregation,
     alert,
+    alert_change,
+    alert_due,
+    alert_pending,
     anchor,
     api_token,
     checkpoint,

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{DeviceMap, Interval, Metric, Product, Rule, Silence, Step, Threshold};
+use super::{
+    DeviceMap, Disagreement, Interval, Metric, Product, Rise, Rule, Silence, Step, Threshold, watch,
+};
 use crate::{quantity::Measure, rules::formula::Formula, uplink::MapError};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,6 +28,10 @@ pub(super) struct File {
     pub(super) thresholds: Vec<Threshold>,
     #[serde(rename = "silence", default)]
     pub(super) silences: Vec<Silence>,
+    #[serde(rename = "rise", default)]
+    pub(super) rises: Vec<Rise>,
+    #[serde(rename = "disagreement", default)]
+    pub(super) disagreements: Vec<Disagreement>,
     #[serde(rename = "interval", default)]
     pub(super) intervals: Vec<Interval>,
     #[serde(rename = "metric", default)]
@@ -44,8 +50,10 @@ pub enum ProfileError {
     Unknown { step: String, name: String },
     #[error("{0} is not a lower-case word with hyphens")]
     Name(String),
-    #[error("silence {0} lasts no minute")]
+    #[error("rule {0} lasts no time")]
     NoTime(String),
+    #[error("rule {0} clears where it is raised")]
+    NoHysteresis(String),
     #[error("the map of device kind {kind}")]
     DeviceMap { kind: String, source: MapError },
 }
@@ -67,7 +75,7 @@ pub(super) fn check(file: &File) -> Result<(), ProfileError> {
         }
     }
     check_device_maps(file)?;
-    check_silences(file)?;
+    watch::check(file)?;
     file.steps.iter().try_for_each(|step| check_step(file, step))
 }
 
@@ -83,21 +91,7 @@ fn check_device_maps(file: &File) -> Result<(), ProfileError> {
     no_doubles(names.collect::<Vec<_>>().iter().map(String::as_str))
 }
 
-/// An open alert is known by its device and rule: no two rules of a profile may share a name.
-fn check_silences(file: &File) -> Result<(), ProfileError> {
-    for silence in &file.silences {
-        if let Some(kind) = silence.devices.iter().find(|kind| !file.device_kinds.contains(kind)) {
-            return Err(unknown("silence", kind));
-        }
-        if silence.minutes == 0 {
-            return Err(ProfileError::NoTime(silence.id.clone()));
-        }
-    }
-    let thresholds = file.thresholds.iter().map(|threshold| threshold.id.as_str());
-    no_doubles(thresholds.chain(file.silences.iter().map(|silence| silence.id.as_str())))
-}
-
-fn no_doubles<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ProfileError> {
+pub(super) fn no_doubles<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ProfileError> {
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
@@ -107,7 +101,7 @@ fn no_doubles<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ProfileErr
     Ok(())
 }
 
-fn unknown(step: &str, name: &str) -> ProfileError {
+pub(super) fn unknown(step: &str, name: &str) -> ProfileError {
     ProfileError::Unknown { step: step.to_owned(), name: name.to_owned() }
 }
 

@@ -41,6 +41,10 @@ fn every_word_of_a_profile_is_translated() {
         wanted.extend(profile.metrics().iter().map(|metric| profile.metric_key(&metric.id)));
         wanted.extend(profile.thresholds().iter().map(|threshold| profile.threshold_key(&threshold.id)));
         wanted.extend(profile.silences().iter().map(|silence| profile.threshold_key(&silence.id)));
+        wanted.extend(profile.rises().iter().map(|rise| profile.threshold_key(&rise.id)));
+        let disagreements = profile.disagreements().iter();
+        wanted.extend(disagreements.map(|disagreement| profile.threshold_key(&disagreement.id)));
+        wanted.extend(profile.intervals().iter().map(|interval| profile.threshold_key(&interval.step)));
         let words = profile.roles().iter().chain(profile.place_kinds()).chain(profile.device_kinds());
         wanted.extend(words.map(|word| profile.word_key(word)));
         for locale in ["zh-CN", "en"] {
@@ -118,4 +122,33 @@ fn a_silence_names_a_known_kind_of_device_some_minutes_and_no_other_rule() {
     assert!(matches!(unknown, Err(ProfileError::Unknown { name, .. }) if name == "parrot"));
     let twice = with("id = \"silent\"", "id = \"hot-spot\"");
     assert!(matches!(twice, Err(ProfileError::Twice(id)) if id == "hot-spot"));
+}
+
+#[test]
+fn a_rise_and_a_disagreement_clear_below_where_they_are_raised() {
+    let grain = include_str!("../../../profiles/grain.toml");
+    let with = |from: &str, to: &str| {
+        assert!(grain.contains(from), "{from}");
+        Profile::parse(&grain.replacen(from, to, 1))
+    };
+    let same = with("over = 1.0, clear = 0.5", "over = 1.0, clear = 1.0");
+    assert!(matches!(same, Err(ProfileError::NoHysteresis(id)) if id == "point-rising"));
+    let not_a_number = with("over = 8.0, clear = 5.0", "over = 8.0, clear = nan");
+    assert!(matches!(not_a_number, Err(ProfileError::NoHysteresis(id)) if id == "point-apart"));
+    assert!(matches!(with("hours = 24", "hours = 0"), Err(ProfileError::NoTime(id)) if id == "point-rising"));
+    let twice = with("id = \"layer-rising\"", "id = \"inspect\"");
+    assert!(matches!(twice, Err(ProfileError::Twice(id)) if id == "inspect"));
+}
+
+#[test]
+fn an_interval_holds_from_its_day_until_its_last_and_names_steps_of_the_profile() {
+    let grain = include_str!("../../../profiles/grain.toml");
+    let profile = Profile::parse(grain).unwrap();
+    let interval = profile.intervals().first().unwrap();
+    let interval = watch::Interval { until: interval.from.succ_opt(), ..interval.clone() };
+    assert!(!interval.is_in_force(interval.from.pred_opt().unwrap()));
+    assert!(interval.is_in_force(interval.from) && interval.is_in_force(interval.until.unwrap()));
+    assert!(!interval.is_in_force(interval.until.unwrap().succ_opt().unwrap()));
+    let broken = grain.replacen("after = { step = \"fumigate\"", "after = { step = \"pray\"", 1);
+    assert!(matches!(Profile::parse(&broken), Err(ProfileError::Unknown { name, .. }) if name == "pray"));
 }
