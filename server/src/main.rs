@@ -1,5 +1,6 @@
 //! `suyuan`: serve, migrate, config, fsck, keys, logs, chains, and the operator's first sign-in.
 
+mod broker_command;
 mod fsck_command;
 mod ledger_command;
 
@@ -38,6 +39,8 @@ enum Command {
     /// Make and show the ledger's key files (each new, one line, mode 0600)
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Write the users and rights of a site's mosquitto, from the register
+    BrokerFiles(broker_command::BrokerCommand),
     /// The ledger's logs: one a year
     #[command(subcommand)]
     Log(ledger_command::LogCommand),
@@ -146,6 +149,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Config(config) => write!(out, "{}", config.masked())?,
         // Taken care of before the runtime starts.
         Command::Fsck(_) => {}
+        Command::BrokerFiles(command) => writeln!(out, "{}", runtime.block_on(command.run())?)?,
         Command::Log(command) => writeln!(out, "{}", runtime.block_on(command.run())?)?,
         Command::Chain(command) => writeln!(out, "{}", runtime.block_on(command.run())?)?,
         Command::Keys(command) => writeln!(out, "{}", keys(&command, &runtime)?)?,

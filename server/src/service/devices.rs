@@ -1,5 +1,6 @@
 //! Registering devices and gateways, the gateways' register, and what devices last measured.
 
+pub mod broker;
 pub mod file;
 mod password;
 pub mod place;

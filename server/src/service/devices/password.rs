@@ -28,10 +28,13 @@ pub struct Password {
 impl Password {
     pub fn fresh() -> Result<Self, KeysError> {
         let text = Zeroizing::new(b64::url(fresh_seed()?.as_slice()));
+        Ok(Self { token_hash: sha256(text.as_bytes()), broker_hash: Self::broker_hash_of(&text)?, text })
+    }
+
+    /// What mosquitto keeps of a password.
+    pub fn broker_hash_of(password: &str) -> Result<String, KeysError> {
         let seed = fresh_seed()?;
-        let salt = seed.get(..SALT_BYTES).unwrap_or_default();
-        let broker_hash = broker_hash(&text, salt);
-        Ok(Self { token_hash: sha256(text.as_bytes()), broker_hash, text })
+        Ok(broker_hash(password, seed.get(..SALT_BYTES).unwrap_or_default()))
     }
 }
 
@@ -39,4 +42,18 @@ impl Password {
 fn broker_hash(password: &str, salt: &[u8]) -> String {
     let hash = pbkdf2::pbkdf2_hmac_array::<Sha512, HASH_BYTES>(password.as_bytes(), salt, ROUNDS);
     format!("$7${ROUNDS}${}${}", STANDARD.encode(salt), STANDARD.encode(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_what_mosquitto_passwd_makes_of_the_same_salt() {
+        // mosquitto_passwd 2.0.11: `mosquitto_passwd -b file depot/probe1 secret`.
+        let made = "$7$101$VdA4C4XInmWTQRd7$P7O8D7hrWGWD0Tkx2gj+c1E1eSjFEZjE6pwlL3QBxiGmV4ul1BVJKqA/z1TtL3pve82mRyhbSqe/CkjlX/Aleg==";
+        let salt = STANDARD.decode(made.split('$').nth(3).unwrap()).unwrap();
+        assert_eq!(salt.len(), SALT_BYTES);
+        assert_eq!(broker_hash("secret", &salt), made);
+    }
 }
