@@ -1,5 +1,6 @@
 //! `suyuan-bench`: each speed that we speak of, measured on the real parts beside the machine's own limits.
 
+mod chart;
 mod form;
 mod fsck;
 mod gateway;
@@ -44,6 +45,8 @@ enum Bench {
     Fsck,
     /// The scan page with 100,000 events
     Scan,
+    /// A month of 40 probes as a chart, with 100 million readings stored; takes 20 GB of disk for some minutes
+    Chart,
     /// The gateway at the machine's limit
     Gateway,
 }
@@ -75,6 +78,7 @@ async fn run(root: &std::path::Path, benches: &[Bench]) -> Result<(), Failed> {
             Bench::Ledger => ("ledger", ledger::run(&root).await?),
             Bench::Fsck => ("fsck", fsck::run(&root).await?),
             Bench::Scan => ("scan", scan::run(&root).await?),
+            Bench::Chart => ("chart", chart::run().await?),
             Bench::Gateway => ("gateway", gateway::run(&root).await?),
         };
         table::report(&root, name, &rows)?;

@@ -100,7 +100,7 @@ create table rollup (
     sum double precision not null,
     count bigint not null,
     minutes integer not null,          -- how many of its minutes have a reading
-    primary key (device_id, name, span, start, unit)
+    primary key (device_id, span, start, name, unit)
 );
 create index rollup_start on rollup using brin (start);
 create index rollup_hour on rollup (device_id, start) where span = 60;

@@ -107,7 +107,7 @@ pub async fn add(
         select device_id, name, unit, $1, start, min, max, sum, count, minutes
         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)
             as added (device_id, name, unit, start, min, max, sum, count, minutes)
-        on conflict (device_id, name, span, start, unit) do update set
+        on conflict (device_id, span, start, name, unit) do update set
             min = least(r.min, excluded.min), max = greatest(r.max, excluded.max), sum = r.sum + excluded.sum,
             count = r.count + excluded.count, minutes = r.minutes + excluded.minutes
         returning device_id, name, unit, start, xmax = 0 as is_new",

@@ -548,7 +548,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    rollup (device_id, name, span, start, unit) {
+    rollup (device_id, span, start, name, unit) {
         device_id -> BigInt,
         name -> Text,
         unit -> Text,
