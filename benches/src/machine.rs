@@ -115,6 +115,27 @@ pub fn resident_mb(process: &str) -> Result<f64, Failed> {
     Ok(kib / 1024.0)
 }
 
+/// Seconds that a process has spent on the cores, and all those that it started and that have ended: `self`, or its number.
+pub fn core_seconds(process: &str) -> Result<f64, Failed> {
+    /// `USER_HZ`, which Linux shows to every program alike.
+    const TICKS_A_SECOND: f64 = 100.0;
+    /// utime, stime, cutime and cstime of proc(5), counted from behind the program's name.
+    const TIMES: std::ops::Range<usize> = 11..15;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, behind_the_name) = stat.rsplit_once(')').ok_or("no name in stat")?;
+    let fields: Vec<&str> = behind_the_name.split_whitespace().collect();
+    let times = fields.get(TIMES).ok_or("no times in stat")?;
+    let ticks = times.iter().map(|ticks| ticks.parse::<f64>()).sum::<Result<f64, _>>()?;
+    Ok(ticks / TICKS_A_SECOND)
+}
+
+/// The number of the process that started everything else of this Postgres.
+pub fn postmaster(url: &str) -> Result<String, Failed> {
+    let mut client = postgres::Client::connect(url, postgres::NoTls)?;
+    let file: String = client.query_one("select pg_read_file('postmaster.pid')", &[])?.try_get(0)?;
+    Ok(file.lines().next().ok_or("an empty postmaster.pid")?.to_owned())
+}
+
 /// Look-ups of one row by its key.
 pub fn key_lookups(stack: &Stack) -> Result<Latencies, Failed> {
     let mut client = postgres::Client::connect(&stack.database_url("auditor"), postgres::NoTls)?;

@@ -74,33 +74,33 @@ fn parse_numbers_as_doubles(text: &[u8], limits: Limits) -> Result<Value, JsonEr
 
 /// Walks the number tokens of the raw text: the parser hands numbers on already rounded.
 fn check_numbers(text: &[u8]) -> Result<(), JsonError> {
-    let mut in_string = false;
-    let mut escaped = false;
-    let mut token_start = None;
-    for (at, &byte) in text.iter().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += match byte {
+            b'"' => 1 + string_len(text.get(at + 1..).unwrap_or_default()),
+            b'0'..=b'9' => {
+                let rest = text.get(at..).unwrap_or_default();
+                let of_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                let len = rest.iter().position(|byte| !of_number(byte)).unwrap_or(rest.len());
+                check_number(rest.get(..len).unwrap_or_default(), at)?;
+                len
             }
-            continue;
-        }
-        let of_number = byte.is_ascii_digit() || (token_start.is_some() && b"+-.eE".contains(&byte));
-        match (of_number, token_start) {
-            (true, None) => token_start = Some(at),
-            (false, Some(start)) => {
-                check_number(text.get(start..at).unwrap_or_default(), start)?;
-                token_start = None;
-            }
-            _ => {}
-        }
-        in_string = byte == b'"';
+            _ => 1,
+        };
     }
-    match token_start {
-        Some(start) => check_number(text.get(start..).unwrap_or_default(), start),
-        None => Ok(()),
+    Ok(())
+}
+
+/// Bytes up to and with the quotation mark that ends a string.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            Some(len) if rest.get(len) == Some(&b'\\') => at += len + 2,
+            Some(len) => return at + len + 1,
+            None => return text.len(),
+        }
     }
 }
 
@@ -193,11 +193,10 @@ impl<'de> Visitor<'de> for Strict {
         let deeper = self.deeper()?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            if object.contains_key(&name) {
+            let value = members.next_value_seed(deeper)?;
+            if object.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member stands twice"));
             }
-            let value = members.next_value_seed(deeper)?;
-            object.insert(name, value);
         }
         Ok(Value::Object(object))
     }

@@ -65,7 +65,11 @@ words!(Custody { Platform = "platform", Browser = "browser", Device = "device", 
 
 /// An Ed25519 public key that is neither of small order nor encoded otherwise than canonically.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey {
+    key: VerifyingKey,
+    /// Asked for with every signature: worked out once.
+    kid: Kid,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -91,26 +95,31 @@ impl PublicKey {
         if key.to_edwards().compress().to_bytes() != bytes {
             return Err(KeyError::Malformed);
         }
-        Ok(Self(key))
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        Ok(Self::of(key))
     }
 
     /// RFC 7638 §3, members of RFC 8037 §2.
-    pub fn kid(&self) -> Kid {
-        sha256(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::url(self.as_bytes())).as_bytes())
+    fn of(key: VerifyingKey) -> Self {
+        let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::url(key.as_bytes()));
+        Self { key, kid: sha256(jwk.as_bytes()) }
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
+    pub const fn kid(&self) -> Kid {
+        self.kid
     }
 
     /// The only check that earns a verdict.
     pub fn verify_strict(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-        self.0.verify_strict(message, &signature).map_err(|_| BadSignature)
+        self.key.verify_strict(message, &signature).map_err(|_| BadSignature)
     }
 
     pub const fn verifying_key(&self) -> &VerifyingKey {
-        &self.0
+        &self.key
     }
 }
 
@@ -133,7 +142,7 @@ impl SecretKey {
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey::of(self.0.verifying_key())
     }
 
     pub fn kid(&self) -> Kid {

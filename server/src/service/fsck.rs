@@ -15,7 +15,14 @@ mod resume;
 mod sample;
 mod tree;
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
 
 use store::fsck::{FsckReadError, LogRow, Snapshot, derived};
 use trace::{hash::Hash, tlog::policy::Policy};
@@ -141,7 +148,7 @@ pub fn check(ask: &Ask, mut progress: impl FnMut(&Progress<'_>)) -> Result<Repor
     keys::check_keys(&mut snapshot, &history, &mut report)?;
     keys::check_rosters(&mut snapshot, &history, &mut report)?;
     keys::check_anchors(&mut snapshot, &mut report)?;
-    check_derived(&mut snapshot, &mut report, &mut progress)?;
+    check_derived(reading, &mut report, &mut progress)?;
     Ok(report)
 }
 
@@ -201,18 +208,50 @@ fn check_waiting(
     })
 }
 
+/// Several checks at once, told of in their order.
 fn check_derived(
-    snapshot: &mut Snapshot,
+    reading: Reading<'_>,
     report: &mut Report,
     progress: &mut impl FnMut(&Progress<'_>),
 ) -> Result<(), FsckReadError> {
-    let limit = i64::try_from(MISFITS_MAX).unwrap_or(i64::MAX);
+    let (next, (send, receive)) = (AtomicUsize::new(0), mpsc::channel());
     let all = u64::try_from(derived::CHECKS.len()).unwrap_or(u64::MAX);
-    for (done, check) in (1_u64..).zip(&derived::CHECKS) {
-        for (at, what) in snapshot.derived(check, limit)? {
-            report.misfit(at, what);
+    let found = std::thread::scope(|scope| {
+        for _ in 0..reading.threads.min(derived::CHECKS.len()) {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || derive(reading, next, &send));
         }
-        progress(&Progress { of: check.name, done, all });
+        drop(send);
+        let mut found = BTreeMap::new();
+        for (done, derived) in (1_u64..).zip(&receive) {
+            let (number, check, rows) = derived?;
+            found.insert(number, rows);
+            progress(&Progress { of: check.name, done, all });
+        }
+        Ok::<_, FsckReadError>(found)
+    })?;
+    for (at, what) in found.into_values().flatten() {
+        report.misfit(at, what);
     }
     Ok(())
+}
+
+/// The number of a check, and what it found.
+type Derived = (usize, &'static derived::Check, Vec<(String, String)>);
+
+/// Takes the checks that nobody has taken yet, one after the other.
+fn derive(reading: Reading<'_>, next: &AtomicUsize, send: &mpsc::Sender<Result<Derived, FsckReadError>>) {
+    let limit = i64::try_from(MISFITS_MAX).unwrap_or(i64::MAX);
+    let mut snapshot = match Snapshot::join(reading.url, reading.snapshot) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return drop(send.send(Err(error))),
+    };
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(check) = derived::CHECKS.get(number) else { return };
+        let found = snapshot.derived(check, limit).map(|rows| (number, check, rows));
+        if send.send(found).is_err() {
+            return;
+        }
+    }
 }

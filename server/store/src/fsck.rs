@@ -43,7 +43,14 @@ impl Snapshot {
     pub fn join(url: &str, name: &str) -> Result<Self, FsckReadError> {
         let mut joined = Self::open(url)?;
         let quoted = name.replace('\'', "''");
-        joined.client.batch_execute(&format!("set transaction snapshot '{quoted}'; {RANGES_ONLY}"))?;
+        joined.client.batch_execute(&format!("set transaction snapshot '{quoted}'"))?;
+        Ok(joined)
+    }
+
+    /// [`Self::join`] for whoever reads ranges and lists of entries alone.
+    pub fn join_for_ranges(url: &str, name: &str) -> Result<Self, FsckReadError> {
+        let mut joined = Self::join(url, name)?;
+        joined.client.batch_execute(RANGES_ONLY)?;
         Ok(joined)
     }
 

@@ -5,8 +5,10 @@ mod read;
 mod unit;
 mod write;
 
+use std::borrow::Cow;
+
 pub use number::Number;
-pub use read::{parse_cbor, parse_json};
+pub use read::{each_of_cbor, parse_cbor, parse_json};
 pub use unit::is_registered;
 pub use write::write_cbor;
 
@@ -40,6 +42,27 @@ pub struct Reading {
 }
 
 impl Reading {
+    pub const fn is_absolute(&self) -> bool {
+        self.time_us >= ABSOLUTE_US_MIN
+    }
+}
+
+/// A resolved record as it stands in the pack: [`Reading`] without a copy. At most one of number, text, bool and data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said<'pack> {
+    /// Base name and name.
+    pub name: &'pack str,
+    pub unit: Option<&'pack str>,
+    /// Absolute or relative, see [`ABSOLUTE_US_MIN`].
+    pub time_us: i64,
+    pub number: Option<Number>,
+    pub text: Option<&'pack str>,
+    pub bool: Option<bool>,
+    pub data: Option<Cow<'pack, [u8]>>,
+    pub sum: Option<Number>,
+}
+
+impl Said<'_> {
     pub const fn is_absolute(&self) -> bool {
         self.time_us >= ABSOLUTE_US_MIN
     }

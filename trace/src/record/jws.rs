@@ -83,6 +83,9 @@ impl Jws {
 }
 
 fn kid_of(header: &[u8], typ: &str) -> Result<Kid, JwsError> {
+    if let Some(kid) = kid_of_own(header, typ) {
+        return Ok(kid);
+    }
     let header = json::parse(header).map_err(|_| JwsError::Header)?;
     let member = |name: &str| header.get(name).and_then(Value::as_str).ok_or(JwsError::Header);
     // RFC 9864 deprecates the polymorphic `EdDSA`; both mean Ed25519 here.
@@ -93,4 +96,11 @@ fn kid_of(header: &[u8], typ: &str) -> Result<Kid, JwsError> {
         return Err(JwsError::Header);
     }
     member("kid")?.parse().map_err(|_| JwsError::Header)
+}
+
+/// Of a header as [`signing_input`] writes it: one spelling of its JSON, for which no parser is needed.
+fn kid_of_own(header: &[u8], typ: &str) -> Option<Kid> {
+    let header = std::str::from_utf8(header).ok()?;
+    let rest = header.strip_prefix(r#"{"alg":"Ed25519","typ":""#)?.strip_prefix(typ)?;
+    rest.strip_prefix(r#"","kid":""#)?.strip_suffix(r#""}"#)?.parse().ok()
 }

@@ -80,7 +80,7 @@ impl Reading<'_> {
         ranges: impl Iterator<Item = (i64, i64)>,
         send: &mpsc::SyncSender<Result<Seen, FsckReadError>>,
     ) {
-        let mut snapshot = match Snapshot::join(self.url, self.snapshot) {
+        let mut snapshot = match Snapshot::join_for_ranges(self.url, self.snapshot) {
             Ok(snapshot) => snapshot,
             Err(error) => return drop(send.send(Err(error))),
         };

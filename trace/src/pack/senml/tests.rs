@@ -191,3 +191,31 @@ fn floats_of_every_width_are_read() {
         assert_eq!(parse_cbor(cbor).unwrap()[0].value, Some(Value::Number(Number::Float(value))));
     }
 }
+
+#[test]
+fn a_name_that_is_not_said_again_is_put_together_anew_where_its_base_changes() {
+    let mut cbor = vec![0x84];
+    cbor.extend_from_slice(&[0xa2, 0x00, 0x61, b'a', 0x02, 0x01, 0xa2, 0x00, 0x61, b'a', 0x02, 0x01]);
+    cbor.extend_from_slice(&[0xa2, 0x21, 0x61, b'b', 0x02, 0x01, 0xa2, 0x00, 0x61, b'a', 0x02, 0x01]);
+    let mut heard = Vec::new();
+    assert_eq!(each_of_cbor(&cbor, |said| heard.push(said.name.to_owned())), Ok(4));
+    assert_eq!(heard, ["a", "a", "b", "ba"]);
+    let read: Vec<String> = parse_cbor(&cbor).unwrap().into_iter().map(|reading| reading.name).collect();
+    assert_eq!(read, heard);
+}
+
+#[test]
+fn a_label_stands_once_whether_rfc_8428_numbers_it_or_not() {
+    // 57 and 58, 100, −7 and −8 beside a name and a value; each label written as in RFC 8949 §3.1.
+    let labels: [&[u8]; 5] = [&[0x18, 0x39], &[0x18, 0x3a], &[0x18, 0x64], &[0x26], &[0x27]];
+    let pack = |others: &[&[u8]]| {
+        let mut cbor = vec![0x81, 0xa2 + u8::try_from(others.len()).unwrap(), 0x00, 0x61, b'a', 0x02, 0x01];
+        cbor.extend(others.iter().flat_map(|label| [*label, &[0x00]].concat()));
+        parse_cbor(&cbor)
+    };
+    assert!(pack(&labels).is_ok());
+    for label in labels {
+        assert_eq!(pack(&[label, label]), Err(SenmlError::Twice { record: 0 }), "{label:?}");
+    }
+    assert_eq!(pack(&[&[0x02]]), Err(SenmlError::Twice { record: 0 }));
+}
