@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it stands")]
 
-use std::{path::PathBuf, process::Command};
+mod desk;
 
+use desk::{Desk, ORIGIN, nodes, signer};
 use trace::{
     hash::{Hash, sha256},
     keys::SecretKey,
@@ -11,12 +12,9 @@ use trace::{
     pack::{self, receipt::Receipt},
     tlog::{checkpoint::Checkpoint, note::SignerKey},
 };
-use uuid::Uuid;
-
-const ORIGIN: &str = "log.example/suyuan-test/2026";
 
 fn log() -> SignerKey {
-    SignerKey { name: ORIGIN.parse().unwrap(), secret: SecretKey::from_seed(&[3; 32]) }
+    signer(ORIGIN, 3)
 }
 
 fn pack(reading: &[u8]) -> Vec<u8> {
@@ -26,45 +24,16 @@ fn pack(reading: &[u8]) -> Vec<u8> {
 /// The receipt of a pack that stands second in a log of three.
 fn receipt(pack: &[u8]) -> Vec<u8> {
     let leaves: Vec<Hash> = [sha256(b"one"), sha256(pack), sha256(b"three")].iter().map(leaf_hash).collect();
-    let nodes = |level: u8, index: u64| {
-        let start = usize::try_from(index << level).ok()?;
-        leaves.get(start..start + (1 << level)).map(merkle::root)
-    };
     let head = Checkpoint { origin: ORIGIN.to_owned(), size: 3, root: merkle::root(&leaves) };
-    Receipt::sign(&head, 1, merkle::inclusion_proof(&nodes, 3, 1).unwrap(), &log()).unwrap().to_bytes()
+    Receipt::sign(&head, 1, merkle::inclusion_proof(&nodes(&leaves), 3, 1).unwrap(), &log())
+        .unwrap()
+        .to_bytes()
 }
 
-struct Desk(PathBuf);
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(std::env::temp_dir().join(format!("suyuan-receipt-{}", Uuid::now_v7())));
-        std::fs::create_dir(&desk.0).unwrap();
-        desk
-    }
-
-    fn verify(&self, pack: &[u8], receipt: &[u8], trust: &str) -> (i32, String) {
-        for (name, bytes) in [("pack", pack), ("receipt", receipt), ("trust", trust.as_bytes())] {
-            std::fs::write(self.0.join(name), bytes).unwrap();
-        }
-        let run = Command::new(env!("CARGO_BIN_EXE_suyuan-auditor"))
-            .arg("verify")
-            .arg(self.0.join("pack"))
-            .arg("--receipt")
-            .arg(self.0.join("receipt"))
-            .arg("--trust")
-            .arg(self.0.join("trust"))
-            .output()
-            .unwrap();
-        let printed = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
-        (run.status.code().unwrap(), printed)
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
+fn verify(desk: &Desk, pack: &[u8], receipt: &[u8], trust: &str) -> (i32, String) {
+    desk.put("receipt", receipt);
+    let (pack, trust) = (desk.put("pack", pack), desk.put("trust", trust.as_bytes()));
+    desk.verify(&pack, &trust, &["--receipt", "receipt"])
 }
 
 #[test]
@@ -72,12 +41,12 @@ fn a_receipt_shows_that_the_log_holds_the_pack_and_says_what_it_does_not_show() 
     let (desk, pack) = (Desk::new(), pack(b"\x80"));
     let trust = format!("log {}\nquorum none\n", log().verifier());
     let receipt = receipt(&pack);
-    let (code, printed) = desk.verify(&pack, &receipt, &trust);
+    let (code, printed) = verify(&desk, &pack, &receipt, &trust);
     assert_eq!(code, 0, "{printed}");
     assert!(printed.contains("ok         inclusion (1): the pack stands at index 1 of 3"), "{printed}");
     assert!(printed.contains("unchecked  signatures") && printed.ends_with("INCLUDED\n"), "{printed}");
 
-    let (code, printed) = desk.verify(&pack, &receipt, "quorum none\n");
+    let (code, printed) = verify(&desk, &pack, &receipt, "quorum none\n");
     assert_eq!(code, 2);
     assert!(printed.contains("the trust file does not name the log log.example"), "{printed}");
 }
@@ -97,7 +66,7 @@ fn another_pack_another_receipt_or_another_key_of_the_log_is_refused() {
         (&ours, &long, &trust),
         (&long, &receipt, &trust),
     ] {
-        let (code, printed) = desk.verify(pack, receipt, trust);
+        let (code, printed) = verify(&desk, pack, receipt, trust);
         assert_eq!(code, 1, "{printed}");
         assert!(printed.starts_with("BAD ") && printed.ends_with("INVALID\n"), "{printed}");
     }

@@ -8,16 +8,17 @@
     reason = "a test may stop where it stands"
 )]
 
+mod desk;
 #[path = "../../contracts/tests/node/mod.rs"]
 mod node;
 
 use std::{
-    path::PathBuf,
-    process::Command,
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use contracts::{Chain as _, Evm, Head, Terms, notice::KEY_REVOKED};
+use desk::{Desk, ORIGIN, nodes, signer};
 use node::{Anvil, CHAIN_ID, account};
 use trace::{
     bundle::{Anchor, Bundle, Item, SeenProof, Signed},
@@ -32,21 +33,16 @@ use trace::{
     tlog::{
         checkpoint::Checkpoint,
         cosignature,
-        note::{Algorithm, Note, SignerKey},
+        note::{Algorithm, Note},
     },
 };
 use uuid::Uuid;
 
-const ORIGIN: &str = "log.example/suyuan-test/2026";
 const MILL: &str = "https://id.gs1.org/417/9521234000013";
 const OPERATOR: &str = "https://id.gs1.org/417/9521234000006";
 
 fn secret(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
-}
-
-fn signer(name: &str, seed: u8) -> SignerKey {
-    SignerKey { name: name.parse().unwrap(), secret: secret(seed) }
 }
 
 fn now() -> u64 {
@@ -134,10 +130,7 @@ fn bundle(seen_at: u64, covered_at: u64) -> Bundle {
     let stated = state(stated, 3, &secret(1), OPERATOR, None);
     let leaves: Vec<Hash> =
         [&enrolment, &run, &stated].iter().map(|issued| leaf_hash(&issued.entry)).collect();
-    let nodes = |level: u8, index: u64| {
-        let start = usize::try_from(index << level).ok()?;
-        leaves.get(start..start + (1 << level)).map(merkle::root)
-    };
+    let nodes = nodes(&leaves);
     let item = |index: u64, issued: &Issued, key: PublicKey| Item {
         signed: Signed::Record { signed: issued.signed.clone(), disclosures: vec![] },
         key,
@@ -160,67 +153,46 @@ fn bundle(seen_at: u64, covered_at: u64) -> Bundle {
     }
 }
 
-/// A directory with the files of one reader.
-struct Desk(PathBuf);
-
-impl Desk {
-    fn new(contract: &str) -> Self {
-        let desk = Self(std::env::temp_dir().join(format!("suyuan-verify-{}", Uuid::now_v7())));
-        std::fs::create_dir(&desk.0).unwrap();
-        let (log, registrar) = (signer(ORIGIN, 3).verifier(), secret(1).kid());
-        let witness = signer("regulator.example/w", 4).verifier_as(Algorithm::CosignatureV1);
-        let trust = format!(
-            "log {log}\nwitness w {witness}\nquorum w\nregistrar {registrar}\nchain {CHAIN_ID} {contract}\n"
-        );
-        std::fs::write(desk.0.join("trust"), trust).unwrap();
-        desk
-    }
-
-    /// Exit status and what was printed.
-    fn verify(&self, bundle: &[u8], more: &[&str]) -> (i32, String) {
-        std::fs::write(self.0.join("bundle"), bundle).unwrap();
-        let run = Command::new(env!("CARGO_BIN_EXE_suyuan-auditor"))
-            .arg("verify")
-            .arg(self.0.join("bundle"))
-            .arg("--trust")
-            .arg(self.0.join("trust"))
-            .args(more)
-            .output()
-            .unwrap();
-        let printed = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
-        (run.status.code().unwrap(), printed)
-    }
+/// A reader who trusts one log, witness, registrar and chain.
+fn trust(contract: &str) -> String {
+    let (log, registrar) = (signer(ORIGIN, 3).verifier(), secret(1).kid());
+    let witness = signer("regulator.example/w", 4).verifier_as(Algorithm::CosignatureV1);
+    format!("log {log}\nwitness w {witness}\nquorum w\nregistrar {registrar}\nchain {CHAIN_ID} {contract}\n")
 }
 
-impl Drop for Desk {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
+fn reader(contract: &str) -> Desk {
+    let desk = Desk::new();
+    desk.put("trust", trust(contract).as_bytes());
+    desk
+}
+
+fn read(desk: &Desk, bundle: &[u8], more: &[&str]) -> (i32, String) {
+    desk.verify(&desk.put("bundle", bundle), Path::new("trust"), more)
 }
 
 #[test]
 fn each_verdict_has_its_exit_status_and_says_what_and_where() {
-    let desk = Desk::new(&format!("0x{:040x}", 1));
+    let desk = reader(&format!("0x{:040x}", 1));
     let whole = bundle(1_795_000_000, 1_795_000_060);
-    let (code, printed) = desk.verify(whole.to_string().as_bytes(), &[]);
+    let (code, printed) = read(&desk, whole.to_string().as_bytes(), &[]);
     assert_eq!(code, 0, "{printed}");
     assert!(printed.contains("ok         signatures (3)") && printed.contains("\nVALID\n"), "{printed}");
 
     let mut unconfirmed = whole.clone();
     unconfirmed.items[1].roster = None;
-    let (code, printed) = desk.verify(unconfirmed.to_string().as_bytes(), &[]);
+    let (code, printed) = read(&desk, unconfirmed.to_string().as_bytes(), &[]);
     assert_eq!(code, 2);
     assert!(printed.contains("unchecked  roster (1): statement 1: key not yet confirmed"), "{printed}");
 
     let text = whole.to_string();
     for spoilt in [&text.as_bytes()[1..], b"", b"\xff\n", "suyuan-bundle v1\n".repeat(2_000_000).as_bytes()] {
-        let (code, printed) = desk.verify(spoilt, &[]);
+        let (code, printed) = read(&desk, spoilt, &[]);
         assert_eq!(code, 1, "{printed}");
         assert!(printed.starts_with("BAD        bundle: ") && printed.contains("INVALID"), "{printed}");
     }
 
-    std::fs::write(desk.0.join("trust"), "quorum nobody\n").unwrap();
-    let (code, printed) = desk.verify(text.as_bytes(), &[]);
+    desk.put("trust", b"quorum nobody\n");
+    let (code, printed) = read(&desk, text.as_bytes(), &[]);
     assert_eq!(code, 2);
     assert!(printed.contains("line 1: the quorum names what does not stand above it"), "{printed}");
 }
@@ -231,9 +203,9 @@ async fn a_chain_confirms_the_head_and_a_regulator_s_notice_revokes_a_key() {
     let (contract, _) = anvil.contract().await;
     let evm = Evm::connect(anvil.rpc(), CHAIN_ID, contract).await.unwrap();
     let contract = format!("{contract:#x}");
-    let desk = Desk::new(&contract);
+    let desk = reader(&contract);
     let at_tip = ["--rpc", &anvil.url, "--confirmations", "0"];
-    let verify = |bundle: &Bundle| desk.verify(bundle.to_string().as_bytes(), &at_tip);
+    let verify = |bundle: &Bundle| read(&desk, bundle.to_string().as_bytes(), &at_tip);
 
     let start = now();
     let mut anchored = bundle(start - 60, start);
@@ -246,12 +218,12 @@ async fn a_chain_confirms_the_head_and_a_regulator_s_notice_revokes_a_key() {
     let (code, printed) = verify(&anchored);
     assert_eq!(code, 0, "{printed}");
     assert!(printed.contains("ok         chain (1): the heads are on the chain"), "{printed}");
-    let (_, offline) = desk.verify(anchored.to_string().as_bytes(), &[]);
+    let (_, offline) = read(&desk, anchored.to_string().as_bytes(), &[]);
     assert!(offline.contains("not checked (needs --rpc)") && offline.contains("\nVALID\n"), "{offline}");
 
     let deep = |blocks: &str| {
         let told = ["--rpc", &anvil.url, "--confirmations", blocks];
-        desk.verify(anchored.to_string().as_bytes(), &told)
+        read(&desk, anchored.to_string().as_bytes(), &told)
     };
     let (code, printed) = deep("100");
     assert_eq!((code, printed.contains("\nVALID\n")), (0, true), "the chain is extra: {printed}");
@@ -284,15 +256,15 @@ async fn a_chain_confirms_the_head_and_a_regulator_s_notice_revokes_a_key() {
 async fn a_node_that_is_gone_or_of_another_chain_is_not_taken_for_an_answer() {
     let anvil = Anvil::start(0).await;
     let whole = bundle(1_795_000_000, 1_795_000_060).to_string();
-    let desk = Desk::new(&format!("0x{:040x}", 1));
-    let trust = std::fs::read_to_string(desk.0.join("trust")).unwrap();
-    std::fs::write(desk.0.join("trust"), trust.replace("chain 31337", "chain 1")).unwrap();
-    let (code, printed) = desk.verify(whole.as_bytes(), &["--rpc", &anvil.url]);
+    let desk = Desk::new();
+    let trust = trust(&format!("0x{:040x}", 1)).replace("chain 31337", "chain 1");
+    desk.put("trust", trust.as_bytes());
+    let (code, printed) = read(&desk, whole.as_bytes(), &["--rpc", &anvil.url]);
     assert_eq!(code, 2);
     assert!(printed.contains("chain 31337, of which the trust file names no contract"), "{printed}");
     let url = anvil.url.clone();
     drop(anvil);
-    let (code, printed) = desk.verify(whole.as_bytes(), &["--rpc", &url]);
+    let (code, printed) = read(&desk, whole.as_bytes(), &["--rpc", &url]);
     assert_eq!(code, 2);
     assert!(printed.contains("the chain could not be asked"), "{printed}");
 }
