@@ -308,6 +308,29 @@ async fn a_lost_phone_signs_no_more_and_nobody_else_s_can_be_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_good_key_is_listed_and_counted_however_many_were_given_up_since() {
+    let Some(farm) = Farm::open("own_keys_many").await else { return };
+    let cookie = farm.sign_in("wei").await;
+    let phone = farm.enrolled_phone(&cookie, 11).await;
+    let (client, connection) =
+        tokio_postgres::connect(&farm.state.config.database.database_url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    client
+        .batch_execute(
+            "insert into key (kid, party_id, role, custody, state, since, public, enrolled_by, account_id)
+            select sha256(number::text::bytea), party_id, role, custody, 'revoked', now() + interval '1 minute',
+                public, enrolled_by, account_id
+            from key, generate_series(1, 150) number where account_id is not null",
+        )
+        .await
+        .unwrap();
+    let page = farm.page("/me/keys", &cookie).await;
+    assert!(page.contains(&phone.key.kid().to_string()), "what signs can be given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_pages_that_sign_may_compile_a_module_and_what_they_load_is_kept_for_ever() {
     let Some(farm) = Farm::open("own_keys_assets").await else { return };
     let cookie = farm.sign_in("wei").await;

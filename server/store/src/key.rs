@@ -79,11 +79,11 @@ pub async fn of_device(conn: &mut Connection, device_id: i64, limit: i64) -> Res
         .await?)
 }
 
-/// The newest `limit` keys in the browsers of one account, whatever their state.
+/// `limit` keys in the browsers of one account: the good ones first, each kind the newest first.
 pub async fn of_account(conn: &mut Connection, account_id: Uuid, limit: i64) -> Result<Vec<Key>, StoreError> {
     Ok(key::table
         .filter(key::account_id.eq(account_id))
-        .order(key::since.desc())
+        .order((key::state.ne("good"), key::since.desc()))
         .limit(limit)
         .select(Key::as_select())
         .load(conn)

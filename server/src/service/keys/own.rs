@@ -72,7 +72,7 @@ impl OwnKeys<'_> {
         Ok(kid)
     }
 
-    /// Newest first.
+    /// Those that sign first, then the newest.
     pub async fn list(&self) -> Result<Vec<Key>, OwnKeyError> {
         let mut conn = self.store.connection().await?;
         Ok(key::of_account(&mut conn, self.member.account_id, LISTED_MAX).await?)
