@@ -9,7 +9,7 @@ use trace::causes::Causes;
 
 use crate::{
     app::AppState,
-    service::alerts::{overdue, silence, trends},
+    service::alerts::{overdue, senders, silence, trends},
 };
 
 /// Between two looks when no place is due.
@@ -18,6 +18,8 @@ const IDLE: Duration = Duration::from_secs(2);
 const SILENCES: Duration = Duration::from_mins(1);
 /// … and intervals in days.
 const OVERDUE: Duration = Duration::from_mins(10);
+/// A clock that is off, or a second device, shows in packs of an hour.
+const SENDERS: Duration = Duration::from_mins(5);
 
 /// Runs for as long as the process does. Two servers that both look raise once: an open alert is unique.
 pub async fn run(state: Arc<AppState>) {
@@ -29,6 +31,7 @@ pub async fn run(state: Arc<AppState>) {
         keep_on(&state, SILENCES, async || silence::look(&state.store, &state.profiles, Utc::now())
             .await
             .map(drop)),
+        keep_on(&state, SENDERS, async || senders::look(&state.store, Utc::now()).await),
         keep_on(&state, OVERDUE, async || overdue::look(&state.store, &state.profiles, Utc::now()).await),
     );
 }

@@ -1,10 +1,12 @@
 //! Thresholds of the profiles: a reading past one raises an alert on what lies there; it clears only when well back.
-//! What takes more than one reading to see: [`trends`]; that there is none: [`silence`]; that nobody came: [`overdue`].
+//! What takes more than one reading to see: [`trends`]; that there is none: [`silence`]; that nobody came: [`overdue`];
+//! that two devices say to be one, or a clock is off: [`senders`].
 
 mod disagreement;
 pub mod overdue;
 mod rise;
 mod rule;
+pub mod senders;
 pub mod silence;
 pub mod subject;
 pub mod trends;

@@ -92,10 +92,10 @@ fn view(w: &Words, member: &Member, list: &inspection::Alerts, alert: &Alert) ->
     }
 }
 
-/// What a rule is called: the profile's own, and what is wrong with a signer in every profile.
+/// What a rule is called: the profile's own, and what is wrong with a sender in every profile.
 pub fn rule_name(w: &Words, profile: &str, rule: &str) -> String {
-    let own = format!("{profile}-threshold-{rule}");
-    w.or(if w.has(&own) { &own } else { "alert-signer" }, rule)
+    let own = [format!("{profile}-threshold-{rule}"), format!("alert-of-{rule}")];
+    w.or(own.iter().find(|own| w.has(own)).map_or("alert-signer", String::as_str), rule)
 }
 
 fn figure(w: &Words, value: f64, unit: &str) -> String {

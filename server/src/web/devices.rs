@@ -147,6 +147,7 @@ struct DevicePage {
     silent: Vec<Moment>,
     clock_suspect: i64,
     historical: i64,
+    missing_numbers: i64,
     lost: Option<Moment>,
     position: Option<String>,
     /// More than one, or none.
@@ -238,6 +239,7 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
         silent: file.silent_hours.iter().map(|hour| w.moment(*hour, None)).collect(),
         clock_suspect: marked("clock_suspect"),
         historical: marked("historical"),
+        missing_numbers: file.missing_numbers,
         lost: device.lost_at.map(|at| w.moment(at, None)),
         keys: file.keys.iter().map(key).collect(),
         token_waits: token.filter(|token| token.is_open(now)).map(|token| w.moment(token.expires_at, None)),

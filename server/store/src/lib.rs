@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod lot;
 mod migrate;
 pub mod pack;
+pub mod pack_order;
 pub mod party;
 pub mod provisioning;
 pub mod quota;

@@ -8,13 +8,14 @@ use store::{
     alert::{self, Alert},
     device::{self, Device},
     key::{self, Key},
+    pack_order,
     party::{self, Party, Place},
     provisioning::{self, Provisioning},
     reading::{self, Reading},
     stay::{self, Stay},
 };
 
-use super::is_keeper;
+use super::{Signing, is_keeper};
 use crate::service::{account::Member, alerts::scope_of, inspection, story};
 
 /// Devices on one page.
@@ -103,6 +104,8 @@ pub struct DeviceFile {
     pub silent_hours: Vec<DateTime<Utc>>,
     /// Packs of the last 30 days by their mark.
     pub marks: BTreeMap<String, i64>,
+    /// Of a device that numbers its packs itself: those of the last day that never came.
+    pub missing_numbers: i64,
     /// Its own keys, newest first.
     pub keys: Vec<Key>,
     /// The newest of its one-time tokens.
@@ -139,12 +142,25 @@ pub async fn one(
         latest: reading::latest(&mut conn, &[device.id], now - LATEST_WITHIN).await?,
         alerts: alert::open_of(&mut conn, &[device.id]).await?,
         silent_hours: silent_hours(&mut conn, &device, now).await?,
+        missing_numbers: missing_numbers(&mut conn, &device, now).await?,
         keys: key::of_device(&mut conn, device.id, KEYS).await?,
         token: provisioning::newest(&mut conn, device.id).await?,
         is_keepers,
         marks: store::pack::marks(&mut conn, device.id, now - LATEST_WITHIN).await?.into_iter().collect(),
         device,
     }))
+}
+
+/// What a gateway signs has the hash of its message for a number.
+async fn missing_numbers(
+    conn: &mut Connection,
+    device: &Device,
+    now: DateTime<Utc>,
+) -> Result<i64, StoreError> {
+    if device.signing != Signing::Device.as_str() {
+        return Ok(0);
+    }
+    pack_order::missing_numbers(conn, device.id, now - TimeDelta::hours(HOURS)).await
 }
 
 async fn silent_hours(
