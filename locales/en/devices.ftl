@@ -126,3 +126,4 @@ alert-of-counter = Its numbers run back and forth: two devices may share one key
 alert-of-clock = Its clock is off
 alert-of-equivocation = It used one number for two messages: two devices may share one key
 alert-of-signature = A signature of it does not hold
+device-is-lost = lost

@@ -126,3 +126,4 @@ alert-of-counter = 编号来回跳动：可能两台设备用了同一密钥，�
 alert-of-clock = 时钟不准
 alert-of-equivocation = 同一编号发了两条不同的消息：可能两台设备用了同一密钥
 alert-of-signature = 有签名不成立
+device-is-lost = 已丢失

@@ -1,8 +1,12 @@
 //! Counters for Prometheus (text exposition format 0.0.4), without a registry: a counter is a static.
 
 use std::{
+    collections::BTreeMap,
     fmt::{Display, Write as _},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A number that only grows until the process ends.
@@ -27,6 +31,40 @@ impl Counter {
     }
 }
 
+/// Counters by one label, whose values are words of the program.
+pub struct Tally {
+    name: &'static str,
+    label: &'static str,
+    values: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Tally {
+    pub const fn new(name: &'static str, label: &'static str) -> Self {
+        Self { name, label, values: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub fn add(&self, words: impl Iterator<Item = &'static str>) {
+        let mut words = words.peekable();
+        if words.peek().is_none() {
+            return;
+        }
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        for word in words {
+            *values.entry(word).or_default() += 1;
+        }
+    }
+
+    fn page(&self) -> String {
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = format!("# TYPE {} counter\n", self.name);
+        for (word, value) in &*values {
+            writeln!(text, "{}{{{}=\"{word}\"}} {value}", self.name, self.label).unwrap_or_default();
+        }
+        text
+    }
+}
+
+pub static DEAD_LETTERS: Tally = Tally::new("suyuan_dead_letters_total", "reason");
 pub static REQUESTS_OK: Counter = Counter::new("suyuan_http_requests_total", r#"status="2xx""#);
 pub static REQUESTS_MOVED: Counter = Counter::new("suyuan_http_requests_total", r#"status="3xx""#);
 pub static REQUESTS_REFUSED: Counter = Counter::new("suyuan_http_requests_total", r#"status="4xx""#);
@@ -65,5 +103,5 @@ pub fn page() -> String {
         let label = if counter.label.is_empty() { String::new() } else { format!("{{{}}}", counter.label) };
         writeln!(text, "{}{label} {}", counter.name, counter.value()).unwrap_or_default();
     }
-    text
+    text + &DEAD_LETTERS.page()
 }

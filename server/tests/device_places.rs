@@ -96,7 +96,7 @@ async fn readings_belong_to_the_place_that_was_valid_at_their_time() {
     assert_eq!(hot, [first], "{alerts:?}");
 
     let page = farm.page("/devices/depot/probe1", &keeper).await;
-    assert!(page.contains("放置记录") && page.contains("bin2, 3-2") && page.contains("bin1"), "{page}");
+    assert!(page.contains("放置记录") && page.contains("bin2 3-2") && page.contains("bin1"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

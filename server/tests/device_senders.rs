@@ -26,8 +26,8 @@ async fn signing(farm: &Farm) -> SecretKey {
     fitted_out(farm).await;
     let (state, depot) = (&farm.state, farm.party("depot").await);
     let key = SecretKey::from_seed(&[41; 32]);
-    let form = silo::probe("probe1", Some(silo::key_form(&key, &state.keys, &depot)));
-    devices::register(&state.store, &state.keys, &state.profiles, PEN, &depot, &form).await.unwrap();
+    let probe = silo::probe("probe1", Some(silo::key_form(&key, &state.keys, &depot)));
+    devices::register(&state.store, &state.keys, &state.profiles, PEN, &depot, &probe).await.unwrap();
     key
 }
 

@@ -225,6 +225,8 @@ async fn a_device_hands_over_to_its_next_key_and_is_refused_once_it_is_lost() {
             .0
     };
     assert!(!register.contains("probe1"), "a gateway knows it no more: {register}");
+    let counted = farm.get("/metrics", "text/plain", "").await;
+    assert!(counted.contains(r#"suyuan_dead_letters_total{reason="device-lost"} "#), "{counted}");
     let letters = farm.page("/dead-letters", &keeper).await;
     assert!(letters.contains("设备已标为丢失") && letters.contains("签名的密钥已更换或作废"), "{letters}");
     let page = farm.page("/devices/depot/probe1", &keeper).await;

@@ -27,7 +27,10 @@ use trace::{
     },
 };
 
-use crate::service::{alerts, profiles::Profiles, rollups};
+use crate::{
+    metrics,
+    service::{alerts, profiles::Profiles, rollups},
+};
 pub use judge::Reason;
 use judge::{Candidate, Judged};
 pub use known::Register;
@@ -53,6 +56,7 @@ pub async fn take(
     keep(&mut transaction, profiles, &mut judged, now).await?;
     write_dead_letters(&mut transaction, &known, items, &judged, now).await?;
     transaction.commit().await?;
+    metrics::DEAD_LETTERS.add(judged.iter().filter_map(|judged| Some(judged.reason()?.as_str())));
     Ok(judged.iter().map(Judged::outcome).collect())
 }
 

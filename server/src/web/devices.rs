@@ -51,6 +51,7 @@ struct DeviceView {
     measured: Option<Moment>,
     battery: Option<String>,
     alerts: usize,
+    lost: bool,
 }
 
 /// (value, words) of a choice.
@@ -96,6 +97,7 @@ async fn list(
         measured: listed.measured_at.map(|at| w.moment(at, None)),
         battery: listed.battery.as_ref().map(|reading| value(w, reading)),
         alerts: listed.alerts_open,
+        lost: listed.device.lost_at.is_some(),
     };
     let devices = found.devices.iter().map(view).collect();
     let kinds = state.profiles.iter().flat_map(|profile| {
