@@ -1,6 +1,9 @@
+drop table alert_delivery;
+drop table alert_target;
 drop table alert_due;
 drop table alert_pending;
 drop table alert_change;
+drop function alert_tell;
 drop table alert;
 drop table dead_letter;
 drop table grid;

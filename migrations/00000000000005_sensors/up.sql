@@ -190,3 +190,39 @@ create table alert_due (
     id bigint generated always as identity primary key,
     place_id bigint not null references place
 );
+
+-- Who is told of a party's alerts: written from the operator's file at each start.
+create table alert_target (
+    id bigint generated always as identity primary key,
+    party_id bigint not null references party,
+    channel text not null check (channel in ('webhook', 'mail')),
+    address text not null,
+    language text not null,
+    ended_at timestamptz,
+    unique (party_id, channel, address)
+);
+
+-- What is to be told to whom. The id is the name of the message, the same at every try: whoever gets it twice knows it.
+create table alert_delivery (
+    id uuid primary key default gen_random_uuid(),
+    change_id bigint not null references alert_change,
+    target_id bigint not null references alert_target,
+    attempts integer not null default 0,
+    next_at timestamptz not null default now(),
+    delivered_at timestamptz,
+    failed_at timestamptz,             -- tried too often
+    problem text,                      -- of the last try
+    unique (change_id, target_id),
+    check (delivered_at is null or failed_at is null)
+);
+create index alert_delivery_due on alert_delivery (next_at) where delivered_at is null and failed_at is null;
+
+-- In the transaction that raises or clears, whoever raises or clears.
+create function alert_tell() returns trigger language plpgsql as $$
+begin
+    insert into alert_delivery (change_id, target_id)
+        select new.id, t.id from alert_target t where t.party_id = new.party_id and t.ended_at is null;
+    return null;
+end $$;
+create trigger alert_tell after insert on alert_change for each row
+    when (new.what in ('raised', 'cleared')) execute function alert_tell();

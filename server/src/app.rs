@@ -18,8 +18,10 @@ use crate::{
     jobs,
     service::{
         account::{AccountError, Accounts, NewAccount},
+        alerts::live::Live,
         attempts::Attempts,
         chains::{self, ChainsError, Configured},
+        deliveries::{Deliveries, DeliveriesError},
         devices::provision,
         fsck::{Ask, StepNames},
         intake,
@@ -60,6 +62,10 @@ pub struct AppState {
     pub serial_master: Zeroizing<[u8; 32]>,
     /// Devices and keys, for judging packs.
     pub register: intake::Register,
+    /// Those who are told of alerts.
+    pub deliveries: Deliveries,
+    /// Those who have the alerts open.
+    pub live: Arc<Live>,
     /// Told after packs were taken: their strict check is due.
     pub packs_arrived: Arc<tokio::sync::Notify>,
 }
@@ -82,6 +88,8 @@ pub enum StartError {
     Policy(String),
     #[error("the chains cannot be used")]
     Chains(#[from] ChainsError),
+    #[error("alerts cannot be told")]
+    Deliveries(#[from] DeliveriesError),
     #[error("the log cannot be opened")]
     Ledger(#[from] LedgerError),
     #[error("the operator cannot be registered")]
@@ -143,6 +151,8 @@ impl AppState {
             documents: format!("{}/documents/", config.http.public_base_url.trim_end_matches('/')),
             serial_master,
             register: intake::Register::default(),
+            deliveries: Deliveries::read(config.outside.alerts_file.as_deref())?,
+            live: Arc::default(),
             packs_arrived: Arc::default(),
             locales: Locales::read(&config.files.locales)?,
             profiles: Profiles::read(&config.files.profiles)?,
@@ -280,6 +290,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     let conditions = jobs::conditions::run(Arc::clone(&state), cadence.conditions_window_s);
     let integrity = jobs::fsck::run(state.store.clone(), state.watch());
     let alerts = jobs::alerts::run(Arc::clone(&state));
+    let deliveries = jobs::deliveries::run(Arc::clone(&state));
     let sequencer = jobs::sequencer::run(
         ledger(),
         Arc::clone(&state.keys),
@@ -288,7 +299,7 @@ pub async fn run_jobs(state: Arc<AppState>) -> StartError {
     );
     tokio::select! {
         lost = sequencer => StartError::Sequencer(lost),
-        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings, integrity, alerts) } => StartError::JobsEnded,
+        _ = async { tokio::join!(witnesses, roster, strict_check, anchors, conditions, readings, integrity, alerts, deliveries) } => StartError::JobsEnded,
     }
 }
 

@@ -110,7 +110,7 @@ pub struct KeyConfig {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Witnesses and chains")]
+#[command(next_help_heading = "Witnesses, chains, and who is told of alerts")]
 pub struct OutsideConfig {
     /// C2SP tlog-policy with the witnesses' URLs
     #[arg(long, env = "SUYUAN_WITNESS_POLICY_FILE")]
@@ -120,6 +120,11 @@ pub struct OutsideConfig {
     /// (eight times the price), `replace_after_s` (120), `interval_s` (as the heads are anchored elsewhere)
     #[arg(long, env = "SUYUAN_CHAINS_FILE")]
     pub chains_file: Option<PathBuf>,
+    /// TOML with a `[[to]]` for each address that is told of a party's alerts: `party`, and `webhook` (an https URL) with
+    /// `secret_file` (32 bytes, base64url) or `mail`; `language` (zh-CN). Mail needs `[smtp]`: `from`, and `url_file`, a file with
+    /// `smtps://user:secret@host` or `smtp://user:secret@host:587?tls=required`
+    #[arg(long, env = "SUYUAN_ALERTS_FILE")]
+    pub alerts_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -209,6 +214,7 @@ impl Config {
             ("SUYUAN_SERIAL_MASTER_FILE", file(self.keys.serial_master_file.as_ref())),
             ("SUYUAN_WITNESS_POLICY_FILE", file(self.outside.witness_policy_file.as_ref())),
             ("SUYUAN_CHAINS_FILE", file(self.outside.chains_file.as_ref())),
+            ("SUYUAN_ALERTS_FILE", file(self.outside.alerts_file.as_ref())),
             ("SUYUAN_CHECKPOINT_INTERVAL_MS", self.cadence.checkpoint_interval_ms.to_string()),
             ("SUYUAN_WITNESS_INTERVAL_S", self.cadence.witness_interval_s.to_string()),
             ("SUYUAN_ROSTER_INTERVAL_S", self.cadence.roster_interval_s.to_string()),

@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod anchor;
 pub mod conditions;
+pub mod deliveries;
 pub mod fsck;
 pub mod readings;
 pub mod roster;

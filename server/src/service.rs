@@ -10,6 +10,7 @@ pub mod climate;
 pub mod codes;
 pub mod conditions;
 pub mod dead_letters;
+pub mod deliveries;
 pub mod desk;
 pub mod devices;
 pub mod disclosures;

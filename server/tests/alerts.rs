@@ -9,18 +9,25 @@
     reason = "a test says what it expects by failing, and does not use all that tests share"
 )]
 
+mod chromium;
 mod database;
 mod farm;
 mod house;
+
+use std::time::Duration;
 
 use actix_web::{
     http::{StatusCode, header},
     test::TestRequest,
 };
+use chromium::Chromium;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use farm::Farm;
 use server::service::{
-    alerts::{overdue, trends},
+    alerts::{
+        live::{self, Told},
+        overdue, trends,
+    },
     capture::{Capture, Request},
     rollups,
 };
@@ -37,6 +44,7 @@ struct Bin {
     place: party::Place,
     lot: i64,
     probe: i64,
+    admin: tokio_postgres::Client,
     first: DateTime<Utc>,
 }
 
@@ -57,8 +65,7 @@ impl Bin {
             place.id, place.party_id
         );
         admin.batch_execute(&into_bin).await.unwrap();
-        // Since its devices stand there.
-        let first = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap() + TimeDelta::hours(1);
+        let first = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
         let mut conn = farm.state.store.connection().await.unwrap();
         let lots = lot::holdings_at(&mut conn, place.id).await.unwrap();
         let cables = grid::Grid {
@@ -74,7 +81,7 @@ impl Bin {
         };
         assert!(grid::insert(&mut conn, &cables).await.unwrap());
         drop(conn);
-        let mut bin = Self { place, lot: lots[0].1.id, probe: 0, first, farm };
+        let mut bin = Self { place, lot: lots[0].1.id, probe: 0, admin, first, farm };
         bin.probe = bin.device("probe1", "probe").await;
         Some(bin)
     }
@@ -93,7 +100,11 @@ impl Bin {
             place_id: self.place.id,
             mapping: None,
         };
-        device::insert(&mut self.farm.state.store.connection().await.unwrap(), &new).await.unwrap().id
+        let device =
+            device::insert(&mut self.farm.state.store.connection().await.unwrap(), &new).await.unwrap();
+        let stood = "update device set placed_at = placed_at - interval '1 day' where id = $1";
+        self.admin.execute(stood, &[&device.id]).await.unwrap();
+        device.id
     }
 
     /// What the strict check leaves behind when a pack passed.
@@ -302,10 +313,7 @@ async fn an_inspection_is_overdue_by_the_grains_temperature_until_somebody_inspe
     assert_eq!(bin.overdue(12).await, []);
     warm(16, 16.0).await;
     assert_eq!(bin.overdue(16).await, [found("inspect", "", "16.00 DAY")]);
-    let url = &bin.farm.state.config.database.database_url;
-    let (admin, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    admin.batch_execute("update holding set quantity = 0").await.unwrap();
+    bin.admin.batch_execute("update holding set quantity = 0").await.unwrap();
     assert_eq!(bin.overdue(16).await, [], "where nothing lies, nothing is inspected");
 }
 
@@ -341,4 +349,75 @@ async fn the_page_says_figure_unit_limit_and_source_and_who_has_seen_it_to_the_o
     assert!(!page.contains("/acknowledge"));
     let page = bin.farm.page("/alerts", &authority).await;
     assert!(page.contains("<dt>知悉</dt><dd><time"), "{page}");
+}
+
+/// What a stream says until it has said nothing for a moment.
+async fn heard(stream: &mut reqwest::Response) -> String {
+    let mut text = String::new();
+    while let Ok(Ok(Some(bytes))) = tokio::time::timeout(Duration::from_millis(500), stream.chunk()).await {
+        text.push_str(std::str::from_utf8(&bytes).unwrap());
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_page_open_is_told_that_something_changed_and_nothing_of_others() {
+    let Some(bin) = Bin::open("alerts_live").await else { return };
+    let (address, running) = bin.farm.listen();
+    let open = async |cookie: &str| {
+        let request = reqwest::Client::new().get(format!("{address}/alerts/live"));
+        request.header(header::COOKIE.as_str(), cookie).send().await.unwrap()
+    };
+    let (depot, farmer) = (bin.farm.sign_in("depot").await, bin.farm.sign_in("wei").await);
+    assert_eq!(open("").await.status(), StatusCode::UNAUTHORIZED.as_u16());
+    let (mut own, mut other) = (open(&depot).await, open(&farmer).await);
+    assert_eq!(own.headers()["content-type"], "text/event-stream");
+    assert!(heard(&mut own).await.starts_with("retry: ") && heard(&mut other).await.starts_with("retry: "));
+
+    let state = &bin.farm.state;
+    let mut told = Told::default();
+    live::tell(&state.store, &state.live, &mut told).await.unwrap();
+    let centre = |value: f64| move |cable, layer| if (cable, layer) == (5, 2) { value } else { 20.0 };
+    for (hours, value) in [(0, 20.0), (24, 21.5), (48, 23.0)] {
+        bin.scan(hours, centre(value)).await;
+    }
+    live::tell(&state.store, &state.live, &mut told).await.unwrap();
+    live::tell(&state.store, &state.live, &mut told).await.unwrap();
+    assert_eq!(heard(&mut own).await, "event: change\ndata:\n\n", "once, and without a word of what");
+    assert_eq!(heard(&mut other).await, "");
+
+    let more: Vec<_> = [open(&depot).await, open(&depot).await, open(&depot).await].into();
+    assert!(more.iter().all(|stream| stream.status() == StatusCode::OK.as_u16()));
+    assert_eq!(open(&depot).await.status(), StatusCode::TOO_MANY_REQUESTS.as_u16());
+    assert_eq!(open(&farmer).await.status(), StatusCode::OK.as_u16(), "others still may");
+    drop((own, other, more));
+    running.stop(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_an_alert_by_itself_in_a_browser() {
+    let Some(mut browser) = Chromium::open() else { return };
+    let Some(bin) = Bin::open("alerts_browser").await else { return };
+    let (address, running) = bin.farm.listen();
+    bin.farm.sign_in("depot").await;
+    let port = address.rsplit_once(':').unwrap().1;
+    browser.go(&format!("http://localhost:{port}/sign-in?next=/alerts"));
+    browser.evaluate(
+        "(() => { const form = document.querySelector('form[action=\"/sign-in\"]');
+           form.elements.login.value = 'depot'; form.elements.password.value = 'a password that is long';
+           form.querySelector('button').click(); return true; })()",
+    );
+    browser.until("document.querySelector('[data-live]') !== null");
+    browser.until("!document.body.innerText.includes('1.5')");
+    let state = &bin.farm.state;
+    let mut told = Told::default();
+    live::tell(&state.store, &state.live, &mut told).await.unwrap();
+    let centre = |value: f64| move |cable, layer| if (cable, layer) == (5, 2) { value } else { 20.0 };
+    for (hours, value) in [(0, 20.0), (24, 21.5), (48, 23.0)] {
+        bin.scan(hours, centre(value)).await;
+    }
+    live::tell(&state.store, &state.live, &mut told).await.unwrap();
+    browser.until("document.body.innerText.includes('LS/T 1707.2')");
+    drop(browser);
+    running.stop(false).await;
 }

@@ -9,11 +9,16 @@ use trace::causes::Causes;
 
 use crate::{
     app::AppState,
-    service::alerts::{overdue, senders, silence, trends},
+    service::alerts::{
+        live::{self, Told},
+        overdue, senders, silence, trends,
+    },
 };
 
 /// Between two looks when no place is due.
 const IDLE: Duration = Duration::from_secs(2);
+/// Between two looks for those who have the page open.
+const LIVE: Duration = Duration::from_secs(1);
 /// Silences are stated in minutes …
 const SILENCES: Duration = Duration::from_mins(1);
 /// … and intervals in days.
@@ -24,6 +29,7 @@ const SENDERS: Duration = Duration::from_mins(5);
 /// Runs for as long as the process does. Two servers that both look raise once: an open alert is unique.
 pub async fn run(state: Arc<AppState>) {
     tokio::join!(
+        tell(&state),
         keep_on(&state, IDLE, async || {
             while trends::look(&state.store, &state.profiles, Utc::now()).await? > 0 {}
             Ok(())
@@ -46,5 +52,16 @@ async fn keep_on(state: &AppState, pause: Duration, look: impl AsyncFn() -> Resu
             tracing::error!(error = %Causes(&error), "alerts were not looked for");
         }
         tokio::time::sleep_until(next.max(Instant::now() + IDLE)).await;
+    }
+}
+
+/// Whoever has the page open is told by each server, whichever raised the alert.
+async fn tell(state: &AppState) {
+    let mut told = Told::default();
+    loop {
+        if let Err(error) = live::tell(&state.store, &state.live, &mut told).await {
+            tracing::warn!(error = %Causes(&error), "those who look at alerts were not told of changes");
+        }
+        tokio::time::sleep(LIVE).await;
     }
 }

@@ -3,6 +3,7 @@
 //! that two devices say to be one, or a clock is off: [`senders`].
 
 mod disagreement;
+pub mod live;
 pub mod overdue;
 mod rise;
 mod rule;

@@ -1,28 +1,46 @@
-//! Alerts of a party's places; a regulator sees everybody's, and each such look is logged.
+//! Alerts of a party's places; a regulator sees everybody's, and each such look is logged. Whoever has the page open is told when
+//! something changed (HTML §9.2, server-sent events).
+
+use std::{convert::Infallible, future::ready, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header,
-    web::{Data, Path, ServiceConfig, get, post},
+    http::header::{self, ContentEncoding},
+    web::{Bytes, Data, Path, ServiceConfig, get, post},
 };
 use askama::Template;
 use chrono::Utc;
+use futures_util::{StreamExt as _, stream};
 use store::{alert::Alert, lot::Lot};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    service::{account::Member, alerts::subject::Subject, inspection},
+    service::{
+        account::Member,
+        alerts::{scope_of, subject::Subject},
+        deliveries::{Letter, Told},
+        inspection,
+    },
     web::{
-        AppState, WebError,
+        AppState, WebError, assets,
         caller::SignedIn,
         day::{lot_href, place_name, product_name},
-        locale::{Moment, Words},
+        locale::{Language, Moment, Words},
         page::{self, Frame},
         scan::party_name,
     },
 };
 
+/// Keeps a stream open through proxies that close what is silent.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// Then the page asks anew, and whoever was signed out meanwhile is not answered.
+const STREAM_LASTS: Duration = Duration::from_mins(10);
+
 pub fn routes(routes: &mut ServiceConfig) {
-    routes.route("/alerts", get().to(alerts)).route("/alerts/{id}/acknowledge", post().to(acknowledge));
+    routes
+        .route("/alerts", get().to(alerts))
+        .route("/alerts/live", get().to(live))
+        .route("/alerts/{id}/acknowledge", post().to(acknowledge));
 }
 
 struct AlertView {
@@ -50,6 +68,7 @@ struct AlertView {
 #[template(path = "alerts.html")]
 struct AlertsPage {
     f: Frame,
+    script: &'static str,
     alerts: Vec<AlertView>,
 }
 
@@ -61,7 +80,7 @@ async fn alerts(
     let list = inspection::alerts(&state.store, &state.keys, &member).await.map_err(WebError::internal)?;
     let f = Frame::new(&request, Some(member.0.clone()));
     let alerts = list.alerts.iter().map(|alert| view(&f.w, &member, &list, alert)).collect();
-    page::html(&AlertsPage { f, alerts })
+    page::html(&AlertsPage { f, script: assets::ALERTS.path(), alerts })
 }
 
 fn view(w: &Words, member: &Member, list: &inspection::Alerts, alert: &Alert) -> AlertView {
@@ -92,6 +111,28 @@ fn view(w: &Words, member: &Member, list: &inspection::Alerts, alert: &Alert) ->
     }
 }
 
+/// Says that something changed, and nothing else: the page is read again, by whoever is signed in then.
+async fn live(state: Data<AppState>, member: SignedIn) -> Result<HttpResponse, WebError> {
+    let watch = state.live.watch(member.account_id, scope_of(&member.party)).ok_or(WebError::TooMany)?;
+    let ends = Instant::now() + STREAM_LASTS;
+    // What is sent first opens the stream at once, through every proxy.
+    let opened = stream::once(ready(Bytes::from_static(b"retry: 5000\n\n")));
+    let told = stream::unfold(watch, move |mut watch| async move {
+        let bytes: &[u8] = match timeout(HEARTBEAT, watch.changed()).await {
+            _ if Instant::now() >= ends => return None,
+            Ok(false) => return None,
+            Ok(true) => b"event: change\ndata:\n\n",
+            Err(_) => b":\n\n",
+        };
+        Some((Bytes::from_static(bytes), watch))
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(ContentEncoding::Identity)
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .streaming(opened.chain(told).map(Ok::<Bytes, Infallible>)))
+}
+
 /// What a rule is called: the profile's own, and what is wrong with a sender in every profile.
 pub fn rule_name(w: &Words, profile: &str, rule: &str) -> String {
     let own = [format!("{profile}-threshold-{rule}"), format!("alert-of-{rule}")];
@@ -100,6 +141,30 @@ pub fn rule_name(w: &Words, profile: &str, rule: &str) -> String {
 
 fn figure(w: &Words, value: f64, unit: &str) -> String {
     format!("{value:.1} {}", w.or(&format!("unit-{unit}"), unit))
+}
+
+/// The change as a mail tells it, in its reader's language.
+pub fn letter(state: &AppState, told: &Told) -> Letter {
+    let w = state.locales.words(Language::from_tag(&told.due.language).unwrap_or(Language::ZhCn));
+    let alert = &told.alert;
+    let what = if told.is_cleared() { "mail-alert-cleared" } else { "mail-alert-raised" };
+    let name = rule_name(&w, &alert.profile, &alert.rule);
+    let place = place_name(&w, &told.place);
+    let fact = |key: &str, value: String| format!("{}: {value}", w.say(key));
+    let mut lines = vec![fact("alert-where", format!("{place} {}", subject_name(&w, &alert.subject)))];
+    if !alert.unit.is_empty() {
+        lines.push(fact("alert-measured", figure(&w, alert.value, &alert.unit)));
+        lines.push(fact("alert-limit", figure(&w, alert.threshold, &alert.unit)));
+        lines.push(format!("{} {}", w.say("alert-source"), alert.source));
+    }
+    lines.push(fact("alert-raised", w.moment(alert.raised_at, None).text));
+    if let Some(at) = alert.cleared_at.filter(|_| told.is_cleared()) {
+        lines.push(fact("alert-cleared", w.moment(at, None).text));
+    }
+    lines.extend(told.lots.iter().map(|lot| format!("{} {}", product_name(&w, lot), lot.number)));
+    lines.push(format!("{}/alerts", state.config.http.public_base_url.trim_end_matches('/')));
+    let subject = w.with(what, [("name", name), ("place", place)]);
+    Letter { subject, text: lines.join("\r\n") }
 }
 
 /// A point by its row, column and layer, as on the page of its grid.

@@ -32,6 +32,10 @@ pub static MODULE: LazyLock<Asset> = LazyLock::new(|| {
 pub static SIGN: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("sign", "js", "text/javascript; charset=utf-8", include_bytes!("../../../static/sign.js"))
 });
+/// Keeps the list of alerts as it is now.
+pub static ALERTS: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("alerts", "js", "text/javascript; charset=utf-8", include_bytes!("../../../static/alerts.js"))
+});
 
 impl Asset {
     fn new(name: &str, extension: &str, media_type: &'static str, body: &'static [u8]) -> Self {
@@ -55,7 +59,10 @@ fn short(digest: &Hash) -> String {
 
 async fn asset(file: Path<String>) -> Result<HttpResponse, WebError> {
     let path = format!("/static/{file}");
-    let found = [&*MODULE, &*SIGN].into_iter().find(|asset| asset.path == path).ok_or(WebError::NotFound)?;
+    let found = [&*MODULE, &*SIGN, &*ALERTS]
+        .into_iter()
+        .find(|asset| asset.path == path)
+        .ok_or(WebError::NotFound)?;
     Ok(kept(found.media_type).body(found.body))
 }
 

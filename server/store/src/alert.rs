@@ -360,3 +360,21 @@ pub async fn last_done(
     .await?;
     Ok(last.at)
 }
+
+/// Something became of an alert of a party.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Change {
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    #[diesel(sql_type = BigInt)]
+    pub party_id: i64,
+}
+
+/// What became of alerts in the last two minutes, longer than any transaction that raises one; the newest of too many.
+pub async fn recent_changes(conn: &mut Connection) -> Result<Vec<Change>, StoreError> {
+    Ok(diesel::sql_query(
+        "select id, party_id from alert_change where at > now() - interval '2 minutes' order by id desc limit 10000",
+    )
+    .load(conn)
+    .await?)
+}

@@ -11,6 +11,7 @@ pub mod condition;
 mod connection;
 pub mod consignment;
 pub mod dead_letter;
+pub mod delivery;
 pub mod device;
 pub mod fsck;
 pub mod grid;

@@ -58,6 +58,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    alert_delivery (id) {
+        id -> Uuid,
+        change_id -> BigInt,
+        target_id -> BigInt,
+        attempts -> Integer,
+        next_at -> Timestamptz,
+        delivered_at -> Nullable<Timestamptz>,
+        failed_at -> Nullable<Timestamptz>,
+        problem -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     alert_due (id) {
         id -> BigInt,
         place_id -> BigInt,
@@ -71,6 +84,17 @@ diesel::table! {
         device_id -> Nullable<BigInt>,
         rule -> Text,
         since -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    alert_target (id) {
+        id -> BigInt,
+        party_id -> BigInt,
+        channel -> Text,
+        address -> Text,
+        language -> Text,
+        ended_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -640,8 +664,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     aggregation,
     alert,
     alert_change,
+    alert_delivery,
     alert_due,
     alert_pending,
+    alert_target,
     anchor,
     api_token,
     checkpoint,

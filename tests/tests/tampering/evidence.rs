@@ -21,6 +21,8 @@ pub const NO_TABLES: &[(&str, &str)] = &[
     ("alert_change", "what became of alerts, for those on duty"),
     ("alert_pending", "what may become an alert: derived from readings"),
     ("alert_due", "a queue of places to look at"),
+    ("alert_target", "who is told of alerts"),
+    ("alert_delivery", "who was told of alerts"),
     ("reading", "derived from packs, which are checked; droppable"),
     ("rollup", "sums of readings, for charts"),
     ("grid", "where the cables of a store hang, as its keeper says: points by number stand in the packs"),
