@@ -11,46 +11,103 @@ use std::{io::Write as _, path::Path, time::Duration};
 use tokio::time::Instant;
 
 use self::{
-    broker::Broker,
+    broker::{Broker, QUEUED_MAX},
     devices::{Devices, Script},
     publisher::{Pace, Seen},
 };
 use crate::{Failed, house::House, machine, table::Row};
 
-const DEVICES: u32 = 500;
-/// Each run's length.
-const LENGTH: Duration = Duration::from_secs(5);
-/// Packs that a device has signed for a run that goes as fast as it may.
-const CLOSED: usize = 500;
-const HUNDREDS: usize = 40;
-/// Messages a second, up to the first at which what lags behind the acknowledgements grows.
-const RATES: [u32; 6] = [5_000, 10_000, 15_000, 20_000, 30_000, 40_000];
+/// How much a run asks for.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    devices: u32,
+    /// Of these, how many speak.
+    speaking: u32,
+    /// Connections that say nothing, spread over the devices.
+    silent: usize,
+    /// Each run's length.
+    length: Duration,
+    /// Packs that a device has signed for a run that goes as fast as it may.
+    closed: usize,
+    hundreds: usize,
+    /// Messages a second, up to the first at which what lags behind the acknowledgements grows.
+    rates: &'static [u32],
+}
+
+const FULL: Load = Load {
+    devices: 2_500,
+    speaking: 500,
+    silent: 10_000,
+    length: Duration::from_secs(5),
+    closed: 500,
+    hundreds: 40,
+    rates: &[5_000, 10_000, 15_000, 20_000, 30_000, 40_000],
+};
+/// To see that every part runs; its figures say nothing.
+const SMALL: Load = Load {
+    devices: 50,
+    speaking: 50,
+    silent: 100,
+    length: Duration::from_secs(1),
+    closed: 40,
+    hundreds: 4,
+    rates: &[1_000, 2_000],
+};
 /// At which the way of one message is looked at closely.
 const STEADY: u32 = 10_000;
 const DRAIN_PATIENCE: Duration = Duration::from_mins(2);
 
-pub async fn run(root: &Path) -> Result<Vec<Row>, Failed> {
+pub async fn run(root: &Path, is_small: bool) -> Result<Vec<Row>, Failed> {
+    let load = if is_small { SMALL } else { FULL };
     let mut house = House::open_tuned(root, "gateway").await?;
     house.season().await?;
-    let mut devices = Devices::register(&house, DEVICES).await?;
+    told("registering devices")?;
+    let mut devices = Devices::register(&house, load.devices, load.speaking).await?;
     // The gateway looks at the register each second.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    told("verify, COPY")?;
     let mut rows = limits::measured(&house, &mut devices).await?;
-    rows.extend(listen(&house, &mut devices).await?);
-    rows.extend(subscribe(&mut house, &mut devices).await?);
+    rows.extend(silent(&house, &devices, load).await?);
+    rows.extend(listen(&house, &mut devices, load).await?);
+    rows.extend(subscribe(&mut house, &mut devices, load).await?);
     rows.push(Row::new(
         "load of the machine over the last minute, this run included",
-        (load()?, "processes"),
+        (machine_load()?, "processes"),
         (f64::from(u32::try_from(std::thread::available_parallelism()?.get())?), "cores"),
     ));
     house.close().await?;
     Ok(rows)
 }
 
+/// Which part runs now: the whole takes minutes.
+fn told(part: &str) -> Result<(), Failed> {
+    Ok(writeln!(std::io::stderr(), "gateway: {part}")?)
+}
+
+/// Devices that are connected and have nothing to say.
+async fn silent(house: &House, devices: &Devices, load: Load) -> Result<Vec<Row>, Failed> {
+    told("silent connections")?;
+    let before = house.gateway_memory()?;
+    let began = Instant::now();
+    let connected = publisher::connect(house.stack.options.mqtt_port, devices.names(), load.silent).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let memory = house.gateway_memory()?;
+    drop(connected);
+    Ok(vec![Row::new(
+        format!(
+            "listen: gateway resident with {} silent connections, all let in within {seconds:.1} s",
+            load.silent
+        ),
+        (memory, "MB"),
+        (before, "with none"),
+    )])
+}
+
 /// The gateway as the devices' endpoint.
-async fn listen(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed> {
+async fn listen(house: &House, devices: &mut Devices, load: Load) -> Result<Vec<Row>, Failed> {
     let mut rows = Vec::new();
-    let single = as_fast_as_may(house, devices.script(CLOSED, 1).await?).await?;
+    told("listen, as fast as it may")?;
+    let single = as_fast_as_may(house, devices.script(load.closed, 1).await?, load).await?;
     let stored = (single.rate, "packs/s");
     rows.push(Row::new(
         "listen: single readings, verified, durable, acknowledged",
@@ -66,7 +123,8 @@ async fn listen(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed
         (single.caught_up, "packs/s"),
         (single.rate, "acknowledged before"),
     ));
-    let hundred = as_fast_as_may(house, devices.script(HUNDREDS, 100).await?).await?;
+    told("listen, packs of 100")?;
+    let hundred = as_fast_as_may(house, devices.script(load.hundreds, 100).await?, load).await?;
     rows.push(Row::new(
         "listen: readings in packs of 100, verified, durable, acknowledged",
         (hundred.rate * 100.0, "readings/s"),
@@ -77,7 +135,7 @@ async fn listen(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed
         (hundred.caught_up * 100.0, "readings/s"),
         (hundred.rate * 100.0, "acknowledged before"),
     ));
-    rows.extend(steady(house, devices).await?);
+    rows.extend(steady(house, devices, load).await?);
     Ok(rows)
 }
 
@@ -87,11 +145,11 @@ struct Burst {
     caught_up: f64,
 }
 
-async fn as_fast_as_may(house: &House, scripts: Vec<Script>) -> Result<Burst, Failed> {
+async fn as_fast_as_may(house: &House, scripts: Vec<Script>, load: Load) -> Result<Burst, Failed> {
     let before = house.stored_packs()?;
     let began = Instant::now();
     let seen =
-        publisher::publish(house.stack.options.mqtt_port, scripts, Pace::Closed(began + LENGTH)).await?;
+        publisher::publish(house.stack.options.mqtt_port, scripts, Pace::Closed(began + load.length)).await?;
     let rate = real(seen.acknowledged) / took(&seen, began);
     once_each(house, before, seen.acknowledged)?;
     let left = house.unlogged()?;
@@ -101,20 +159,21 @@ async fn as_fast_as_may(house: &House, scripts: Vec<Script>) -> Result<Burst, Fa
 }
 
 /// Each rate in turn: what a message waits for its acknowledgement, and how far the log is behind.
-async fn steady(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed> {
+async fn steady(house: &House, devices: &mut Devices, load: Load) -> Result<Vec<Row>, Failed> {
     let (mut rows, mut bounded) = (Vec::new(), 0);
-    for rate in RATES {
-        let each = usize::try_from(u64::from(rate / DEVICES) * LENGTH.as_secs())?;
+    for &rate in load.rates {
+        told(&format!("listen, {rate}/s"))?;
+        let each = usize::try_from(u64::from(rate / load.speaking) * load.length.as_secs())?;
         let scripts = devices.script(each, 1).await?;
         let before = house.stored_packs()?;
         let start = Instant::now() + Duration::from_millis(500);
-        let beat = Duration::from_secs(u64::from(DEVICES)) / rate;
+        let beat = Duration::from_secs(u64::from(load.speaking)) / rate;
         let publishing =
             publisher::publish(house.stack.options.mqtt_port, scripts, Pace::Open { start, beat });
         let looking = async {
-            tokio::time::sleep_until(start + LENGTH / 2).await;
+            tokio::time::sleep_until(start + load.length / 2).await;
             let halfway = house.unlogged()?;
-            tokio::time::sleep_until(start + LENGTH).await;
+            tokio::time::sleep_until(start + load.length).await;
             Ok::<_, Failed>((halfway, house.unlogged()?))
         };
         let (seen, looked) = tokio::join!(publishing, looking);
@@ -123,12 +182,15 @@ async fn steady(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed
         let grows = end > halfway + usize::try_from(rate)? / 2;
         let follows = if grows { "it grows" } else { "it does not grow" };
         rows.push(Row::new(
-            format!("listen: behind the log at the end of {} s at {rate}/s: {follows}", LENGTH.as_secs()),
+            format!(
+                "listen: behind the log at the end of {} s at {rate}/s: {follows}",
+                load.length.as_secs()
+            ),
             (real(end), "packs"),
             (real(halfway), "halfway"),
         ));
         let wanted = |most: f64| {
-            if rate == STEADY { (most, "wanted at most") } else { (f64::NAN, "nothing wanted") }
+            if rate == STEADY { (most, "wanted at most") } else { (f64::NAN, "") }
         };
         for (percent, beside) in [(50, wanted(6.0)), (99, wanted(15.0))] {
             let latency = (seen.latencies.percentile(percent), "ms");
@@ -153,18 +215,22 @@ async fn steady(house: &House, devices: &mut Devices) -> Result<Vec<Row>, Failed
 }
 
 /// The gateway behind a site's own broker.
-async fn subscribe(house: &mut House, devices: &mut Devices) -> Result<Vec<Row>, Failed> {
+async fn subscribe(house: &mut House, devices: &mut Devices, load: Load) -> Result<Vec<Row>, Failed> {
+    told("the broker alone")?;
     let broker = Broker::start(house.directory()).await?;
-    let alone = broker.alone(devices.script(CLOSED, 1).await?, LENGTH).await?;
+    // Publishers are faster than whoever stores: no more than the broker can keep.
+    let each = load.closed.min(QUEUED_MAX / usize::try_from(load.speaking)? - 1);
+    let alone = broker.alone(devices.script(each, 1).await?, load.length).await?;
+    told("subscribe")?;
     drop(house.stack.gateway.take());
     house.stack.options.mqtt_url = Some(format!("mqtt://127.0.0.1:{}", broker.port));
     house.stack.start_gateway().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let scripts = devices.script(CLOSED, 1).await?;
+    let scripts = devices.script(each, 1).await?;
     let before = house.stored_packs()?;
     let began = Instant::now();
-    let seen = publisher::publish(broker.port, scripts, Pace::Closed(began + LENGTH)).await?;
-    let until = began + LENGTH + DRAIN_PATIENCE;
+    let seen = publisher::publish(broker.port, scripts, Pace::Closed(began + load.length)).await?;
+    let until = began + load.length + DRAIN_PATIENCE;
     while house.stored_packs()? < before + seen.acknowledged {
         if Instant::now() > until {
             let stored = house.stored_packs()? - before;
@@ -244,7 +310,7 @@ impl House {
     }
 }
 
-fn load() -> Result<f64, Failed> {
+fn machine_load() -> Result<f64, Failed> {
     let told = std::fs::read_to_string("/proc/loadavg")?;
     Ok(told.split_whitespace().next().ok_or("no load")?.parse()?)
 }

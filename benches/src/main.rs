@@ -26,6 +26,9 @@ type Failed = Box<dyn std::error::Error>;
 struct Cli {
     /// Which; all of them where none is named
     benches: Vec<Bench>,
+    /// A fraction of the gateway's load: to see that it runs, not for figures
+    #[arg(long)]
+    small: bool,
     /// The project's directory
     #[arg(long, default_value = ".")]
     root: PathBuf,
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
     let all = if cli.benches.is_empty() { Bench::value_variants().to_vec() } else { cli.benches };
     let measured = tokio::runtime::Runtime::new()
         .map_err(Failed::from)
-        .and_then(|runtime| runtime.block_on(run(&cli.root, &all)));
+        .and_then(|runtime| runtime.block_on(run(&cli.root, &all, cli.small)));
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(root: &std::path::Path, benches: &[Bench]) -> Result<(), Failed> {
+async fn run(root: &std::path::Path, benches: &[Bench], is_small: bool) -> Result<(), Failed> {
     let root = root.canonicalize()?;
     for bench in benches {
         let (name, rows) = match bench {
@@ -79,7 +82,7 @@ async fn run(root: &std::path::Path, benches: &[Bench]) -> Result<(), Failed> {
             Bench::Fsck => ("fsck", fsck::run(&root).await?),
             Bench::Scan => ("scan", scan::run(&root).await?),
             Bench::Chart => ("chart", chart::run().await?),
-            Bench::Gateway => ("gateway", gateway::run(&root).await?),
+            Bench::Gateway => ("gateway", gateway::run(&root, is_small).await?),
         };
         table::report(&root, name, &rows)?;
     }

@@ -14,7 +14,7 @@ pub struct Row {
     pub what: String,
     pub value: f64,
     pub unit: &'static str,
-    /// The limit in the same unit: the machine's own, or what the issue asks for.
+    /// The limit in the same unit: the machine's own, or what the issue asks for; not a number where there is none.
     pub limit: f64,
     pub limit_what: String,
 }
@@ -35,7 +35,12 @@ pub fn report(root: &Path, name: &str, rows: &[Row]) -> io::Result<()> {
     writeln!(out, "\n{name}\n\n| what | measured | beside it |\n|---|---|---|")?;
     for row in rows {
         let (value, limit) = (shown(row.value), shown(row.limit));
-        writeln!(out, "| {} | {value} {} | {limit} {}: {} |", row.what, row.unit, row.unit, row.limit_what)?;
+        let beside = if row.limit.is_nan() {
+            String::new()
+        } else {
+            format!("{limit} {}: {}", row.unit, row.limit_what)
+        };
+        writeln!(out, "| {} | {value} {} | {beside} |", row.what, row.unit)?;
     }
     let directory = root.join("target/bench");
     std::fs::create_dir_all(&directory)?;

@@ -14,6 +14,9 @@ use crate::Failed;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Messages that the broker keeps for a subscriber; it drops what comes beyond, acknowledged or not.
+pub const QUEUED_MAX: usize = 200_000;
+
 pub struct Broker {
     _running: Running,
     pub port: u16,
@@ -26,7 +29,7 @@ impl Broker {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
-            persistence_location {}/\nautosave_interval 10\nmax_queued_messages 200000\n\
+            persistence_location {}/\nautosave_interval 10\nmax_queued_messages {QUEUED_MAX}\n\
             max_queued_bytes 1073741824\nmax_inflight_messages 500\nmax_packet_size 1048576\nlog_type error\n",
             home.display()
         );

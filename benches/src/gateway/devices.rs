@@ -35,7 +35,9 @@ pub struct Device {
 }
 
 pub struct Devices {
-    all: Vec<Device>,
+    speaking: Vec<Device>,
+    /// User name and password of every one, those who speak among them.
+    names: Vec<(String, String)>,
 }
 
 /// One device's messages of a run.
@@ -47,13 +49,14 @@ pub struct Script {
 }
 
 impl Devices {
-    pub async fn register(house: &House, count: u32) -> Result<Self, Failed> {
+    /// Registers `count` devices, of which the first `speaking` will have something to say.
+    pub async fn register(house: &House, count: u32, speaking: u32) -> Result<Self, Failed> {
         let (client, cookie) = house.stack.operator_session().await?;
         let base = house.stack.base_url();
         let iss: String = house.asked(&format!("select iss from party where slug = '{PARTY}'"))?;
         let ledger: String = house.stack.origin().split('/').nth(1).unwrap_or_default().to_owned();
         let at_us = chrono::Utc::now().timestamp_micros() - 6 * 3_600 * BEAT_US;
-        let mut all = Vec::new();
+        let (mut all, mut names) = (Vec::new(), Vec::new());
         for number in 0..count {
             let key = SecretKey::from_seed(trace::hash::sha256(&number.to_be_bytes()).as_bytes());
             let (jti, custody) = (Uuid::now_v7(), Custody::Device);
@@ -66,21 +69,23 @@ impl Devices {
             let request = client.post(format!("{base}/api/v1/devices")).header("Origin", &base);
             let answer: Value = request.header("Cookie", &cookie).json(&form).send().await?.json().await?;
             let token = answer.pointer("/token").and_then(Value::as_str).ok_or_else(|| answer.to_string())?;
-            all.push(Device {
-                name: format!("{PARTY}/{name}"),
-                token: token.to_owned(),
-                key,
-                said: 0,
-                at_us,
-            });
+            let (name, token) = (format!("{PARTY}/{name}"), token.to_owned());
+            names.push((name.clone(), token.clone()));
+            if number < speaking {
+                all.push(Device { name, token, key, said: 0, at_us });
+            }
         }
-        Ok(Self { all })
+        Ok(Self { speaking: all, names })
+    }
+
+    pub fn names(&self) -> &[(String, String)] {
+        &self.names
     }
 
     /// `each` new packs of `readings` for every device.
     pub async fn script(&mut self, each: usize, readings: usize) -> Result<Vec<Script>, Failed> {
         let (mut signing, mut scripts) = (JoinSet::new(), Vec::new());
-        for mut device in self.all.drain(..) {
+        for mut device in self.speaking.drain(..) {
             if signing.len() >= SIGNERS
                 && let Some(done) = signing.join_next().await
             {
@@ -99,7 +104,7 @@ impl Devices {
         for (device, packs) in scripts {
             let (name, token) = (device.name.clone(), device.token.clone());
             told.push(Script { name, token, public: device.key.public(), packs: Arc::new(packs) });
-            self.all.push(device);
+            self.speaking.push(device);
         }
         Ok(told)
     }

@@ -65,6 +65,35 @@ pub async fn publish(port: u16, scripts: Vec<Script>, pace: Pace) -> Result<Seen
     Ok(all)
 }
 
+/// `count` connections that say nothing more, dealt out to the devices in turn.
+pub async fn connect(port: u16, names: &[(String, String)], count: usize) -> Result<Vec<TcpStream>, Failed> {
+    let mut connected = Vec::new();
+    for (number, (name, token)) in names.iter().cycle().take(count).enumerate() {
+        connected.push(hello(port, &format!("silent{number}"), (name, token)).await?);
+    }
+    Ok(connected)
+}
+
+/// Clean session, user name and password; no keep-alive.
+async fn hello(port: u16, client_id: &str, (name, token): (&str, &str)) -> Result<TcpStream, Failed> {
+    let mut stream = timeout(PATIENCE, TcpStream::connect(("127.0.0.1", port))).await??;
+    stream.set_nodelay(true)?;
+    let mut connect = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0xc2, 0, 0];
+    for text in [client_id, name, token] {
+        connect.extend_from_slice(&u16::try_from(text.len())?.to_be_bytes());
+        connect.extend_from_slice(text.as_bytes());
+    }
+    let mut packet = Vec::new();
+    push_packet(&mut packet, 0x10, &[&connect])?;
+    stream.write_all(&packet).await?;
+    let mut answer = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await??;
+    if answer != [0x20, 2, 0, 0] {
+        return Err(format!("{name} was not let in: {answer:?}").into());
+    }
+    Ok(stream)
+}
+
 struct Connection {
     read: OwnedReadHalf,
     write: OwnedWriteHalf,
@@ -76,23 +105,8 @@ struct Connection {
 
 impl Connection {
     async fn open(port: u16, script: &Script) -> Result<Self, Failed> {
-        let stream = timeout(PATIENCE, TcpStream::connect(("127.0.0.1", port))).await??;
-        stream.set_nodelay(true)?;
-        let (mut read, mut write) = stream.into_split();
-        // Clean session, user name and password; no keep-alive.
-        let mut connect = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0xc2, 0, 0];
-        for text in [&script.name.replace('/', "."), &script.name, &script.token] {
-            connect.extend_from_slice(&u16::try_from(text.len())?.to_be_bytes());
-            connect.extend_from_slice(text.as_bytes());
-        }
-        let mut packet = Vec::new();
-        push_packet(&mut packet, 0x10, &[&connect])?;
-        write.write_all(&packet).await?;
-        let mut answer = [0; 4];
-        timeout(PATIENCE, read.read_exact(&mut answer)).await??;
-        if answer != [0x20, 2, 0, 0] {
-            return Err(format!("{} was not let in: {answer:?}", script.name).into());
-        }
+        let stream = hello(port, &script.name.replace('/', "."), (&script.name, &script.token)).await?;
+        let (read, write) = stream.into_split();
         let (received, waiting) = (Vec::new(), HashMap::new());
         Ok(Self { read, write, received, waiting, next: 0, seen: Seen::default() })
     }
