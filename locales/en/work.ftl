@@ -59,6 +59,7 @@ alert-open = open
 alert-cleared = cleared
 alert-where = Where
 alert-measured = Measured
+alert-passed = Passed
 alert-limit = Limit
 alert-raised = Raised
 alert-acknowledge = I have seen this

@@ -59,6 +59,7 @@ alert-open = 未解除
 alert-cleared = 已解除
 alert-where = 位置
 alert-measured = 测得
+alert-passed = 已过
 alert-limit = 限值
 alert-raised = 发生
 alert-acknowledge = 我已知悉

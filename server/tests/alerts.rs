@@ -303,6 +303,10 @@ async fn an_inspection_is_overdue_by_the_grains_temperature_until_somebody_inspe
     let alert = bin.alerts().await.remove(0);
     assert_eq!((alert.threshold, alert.lots.as_slice()), (7.0, [bin.lot].as_slice()));
     assert!(alert.source.contains("LS/T 1203"), "{}", alert.source);
+    let page = bin.farm.page("/alerts", &bin.farm.sign_in("depot").await).await;
+    for said in ["粮情检查逾期", "<dt>已过</dt><dd>10.0 天", "7.0 天", "LS/T 1203"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
     warm(11, 10.0).await;
     assert_eq!(bin.overdue(11).await, raised, "cold clears nothing");
     bin.inspected(Utc::now()).await;
@@ -345,7 +349,7 @@ async fn the_page_says_figure_unit_limit_and_source_and_who_has_seen_it_to_the_o
     assert_eq!(acknowledge(&depot).await, StatusCode::SEE_OTHER);
     assert_eq!(acknowledge(&depot).await, StatusCode::SEE_OTHER, "seen twice is seen");
     let page = bin.farm.page("/alerts", &depot).await;
-    assert!(page.contains("<dt>知悉</dt><dd>depot, "), "{page}");
+    assert!(page.contains("<dt>知悉</dt><dd>depot · "), "{page}");
     assert!(!page.contains("/acknowledge"));
     let page = bin.farm.page("/alerts", &authority).await;
     assert!(page.contains("<dt>知悉</dt><dd><time"), "{page}");

@@ -54,6 +54,8 @@ struct AlertView {
     subject: String,
     place: String,
     party: String,
+    /// The word for the figure.
+    measured: &'static str,
     value: String,
     threshold: String,
     source: String,
@@ -100,6 +102,7 @@ fn view(w: &Words, member: &Member, list: &inspection::Alerts, alert: &Alert) ->
         subject: subject_name(w, &alert.subject),
         place: list.places.get(&alert.place_id).map(|place| place_name(w, place)).unwrap_or_default(),
         party: party.map_or_else(String::new, |party| party_name(w, &alert.profile, party)),
+        measured: measured(&alert.unit),
         value: figure(alert.value),
         threshold: figure(alert.threshold),
         source: alert.source.clone(),
@@ -139,6 +142,11 @@ pub fn rule_name(w: &Words, profile: &str, rule: &str) -> String {
     w.or(own.iter().find(|own| w.has(own)).map_or("alert-signer", String::as_str), rule)
 }
 
+/// What has not come has not been measured: the time that passed is told (Rec 20: minutes, days).
+fn measured(unit: &str) -> &'static str {
+    if matches!(unit, "MIN" | "DAY") { "alert-passed" } else { "alert-measured" }
+}
+
 fn figure(w: &Words, value: f64, unit: &str) -> String {
     format!("{value:.1} {}", w.or(&format!("unit-{unit}"), unit))
 }
@@ -153,7 +161,7 @@ pub fn letter(state: &AppState, told: &Told) -> Letter {
     let fact = |key: &str, value: String| format!("{}: {value}", w.say(key));
     let mut lines = vec![fact("alert-where", format!("{place} {}", subject_name(&w, &alert.subject)))];
     if !alert.unit.is_empty() {
-        lines.push(fact("alert-measured", figure(&w, alert.value, &alert.unit)));
+        lines.push(fact(measured(&alert.unit), figure(&w, alert.value, &alert.unit)));
         lines.push(fact("alert-limit", figure(&w, alert.threshold, &alert.unit)));
         lines.push(format!("{} {}", w.say("alert-source"), alert.source));
     }
