@@ -150,6 +150,12 @@ impl Told {
         alert::open_at(&mut conn, self.place.id, &[]).await.unwrap()[0].id
     }
 
+    async fn clear(&self) {
+        let mut conn = self.farm.state.store.connection().await.unwrap();
+        let open = alert::open_at(&mut conn, self.place.id, &[]).await.unwrap().remove(0);
+        assert!(alert::clear(&mut conn, open.id, 0.0, Utc::now()).await.unwrap());
+    }
+
     async fn step(&self, now: DateTime<Utc>) -> bool {
         let state = &self.farm.state;
         let written = |told: &deliveries::Told| letter(state, told);
@@ -254,6 +260,23 @@ async fn a_server_that_dies_between_sending_and_noting_sends_again_under_the_sam
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_alert_waits_for_its_beginning() {
+    let (url, mut got) = webhook(vec![503, 200, 200]).await;
+    let Some(told) = Told::open("told_order", NO_MAIL, &to_webhook(&url)).await else { return };
+    told.raise().await;
+    assert!(told.step(later(0)).await);
+    told.clear().await;
+    assert!(!told.step(later(0)).await, "the beginning has not arrived yet");
+    assert!(told.step(later(10)).await && told.step(later(10)).await);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let said: serde_json::Value = serde_json::from_str(&got.recv().await.unwrap().1).unwrap();
+        order.push(said["what"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(order, ["raised", "raised", "cleared"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mail_is_in_its_readers_language_and_keeps_its_message_id_over_tries() {
     let (server, mut got) = mail_server(vec!["451 later", "250 taken"]).await;
     let to = "[[to]]\nparty = \"depot\"\nmail = \"Keeper <keeper@depot.example>\"\nlanguage = \"en\"\n";
@@ -302,17 +325,9 @@ async fn what_never_arrives_is_given_up_and_what_was_never_raised_is_not_told() 
     }
     assert_eq!(tries, 16);
     // Whoever is not in the file any more is told nothing more.
-    told.raise_other().await;
+    told.clear().await;
     read(&told.files, NO_MAIL, "").unwrap().settle(&told.farm.state.store).await.unwrap();
     assert!(!told.step(later(10_000)).await);
-}
-
-impl Told {
-    async fn raise_other(&self) {
-        let mut conn = self.farm.state.store.connection().await.unwrap();
-        let open = alert::open_at(&mut conn, self.place.id, &[]).await.unwrap().remove(0);
-        assert!(alert::clear(&mut conn, open.id, 0.0, Utc::now()).await.unwrap());
-    }
 }
 
 #[test]

@@ -74,11 +74,16 @@ pub struct Due {
 }
 
 /// Takes the message that has waited longest and locks it until the end of the transaction: what another server sends is left to it.
+/// Of one alert a reader gets what came first, first.
 pub async fn take(conn: &mut Connection, now: DateTime<Utc>) -> Result<Option<Due>, StoreError> {
     Ok(diesel::sql_query(
         "select d.id, d.attempts, t.channel, t.address, t.language, c.what, c.at, c.alert_id
         from alert_delivery d join alert_change c on c.id = d.change_id join alert_target t on t.id = d.target_id
         where d.delivered_at is null and d.failed_at is null and d.next_at <= $1 and t.ended_at is null
+            and not exists (
+                select from alert_delivery earlier join alert_change before on before.id = earlier.change_id
+                where before.alert_id = c.alert_id and before.id < c.id and earlier.target_id = d.target_id
+                    and earlier.delivered_at is null and earlier.failed_at is null)
         order by d.next_at, d.change_id limit 1 for update of d skip locked",
     )
     .bind::<Timestamptz, _>(now)
