@@ -4,6 +4,7 @@
 mod broker;
 mod devices;
 mod limits;
+mod others;
 mod publisher;
 
 use std::{io::Write as _, path::Path, time::Duration};
@@ -221,8 +222,10 @@ async fn subscribe(house: &mut House, devices: &mut Devices, load: Load) -> Resu
     // Publishers are faster than whoever stores: no more than the broker can keep.
     let each = load.closed.min(QUEUED_MAX / usize::try_from(load.speaking)? - 1);
     let alone = broker.alone(devices.script(each, 1).await?, load.length).await?;
-    told("subscribe")?;
     drop(house.stack.gateway.take());
+    told("what others would carry")?;
+    let others = others::measured(house, &broker, devices, (each, load.length)).await?;
+    told("subscribe")?;
     house.stack.options.mqtt_url = Some(format!("mqtt://127.0.0.1:{}", broker.port));
     house.stack.start_gateway().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -240,7 +243,7 @@ async fn subscribe(house: &mut House, devices: &mut Devices, load: Load) -> Resu
     }
     let rate = real(seen.acknowledged) / began.elapsed().as_secs_f64();
     caught_up(house).await?;
-    Ok(vec![
+    let mut rows = vec![
         Row::new(
             "subscribe: through mosquitto, verified, durable",
             (rate, "packs/s"),
@@ -251,7 +254,11 @@ async fn subscribe(house: &mut House, devices: &mut Devices, load: Load) -> Resu
             (house.gateway_memory()?, "MB"),
             (100.0, "wanted at most"),
         ),
-    ])
+    ];
+    rows.extend(others.into_iter().map(|(what, stored)| {
+        Row::new(what, (stored, "packs/s"), (rate, format!("ours: {:.0} times as much", rate / stored)))
+    }));
+    Ok(rows)
 }
 
 /// Every acknowledged pack is in the table, and none twice: its key is the table's.
