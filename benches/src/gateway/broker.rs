@@ -30,7 +30,7 @@ impl Broker {
         let settings = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
             persistence_location {}/\nautosave_interval 10\nmax_queued_messages {QUEUED_MAX}\n\
-            max_queued_bytes 1073741824\nmax_inflight_messages 500\nmax_packet_size 1048576\nlog_type error\n",
+            max_queued_bytes 1073741824\nmax_inflight_messages 2000\nmax_packet_size 1048576\nlog_type error\n",
             home.display()
         );
         let file = home.join("mosquitto.conf");
@@ -66,7 +66,7 @@ impl Broker {
 
 async fn subscribe(port: u16, count: watch::Sender<u32>, ready: oneshot::Sender<()>) -> Result<(), String> {
     let mut options = MqttOptions::new("bench", "127.0.0.1", port);
-    options.set_receive_maximum(Some(500));
+    options.set_receive_maximum(Some(2_000));
     let (client, mut events) = AsyncClient::new(options, 1_000);
     client.try_subscribe("suyuan/v1/+/+/up", QoS::AtLeastOnce).map_err(|error| error.to_string())?;
     let mut ready = Some(ready);

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Advertised as Receive Maximum and kept by our own queue: mosquitto overruns the former.
-const UNACKED_MAX: u16 = 500;
+const UNACKED_MAX: u16 = 2_000;
 /// Advertised as Maximum Packet Size: a payload over 64 KiB still arrives, to be recorded as a dead letter.
 const PACKET_BYTES_MAX: u32 = 1024 * 1024;
 /// Acknowledgements that wait to be written. mosquitto 2.0 sends all that it has queued when a session is taken up, and the
