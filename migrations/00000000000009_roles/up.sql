@@ -19,7 +19,7 @@ grant insert on all tables in schema public to app;
 grant update (state, sealed_at) on log to app;
 grant update on head, anchor, lot, holding, consignment, consignment_line, aggregation, quota, scan, device, provisioning, key,
     account, session, api_token, alert, person, strict_check, problem_report to app;
-grant update on rollup, alert_pending, alert_target, alert_delivery to app;
+grant update on rollup, alert_due, alert_pending, alert_target, alert_delivery to app;
 grant update (replay_wanted_at, replayed_at, outcome) on dead_letter to app;
 grant delete on pending, strict_check, personal, alert_due, alert_pending to app;
 revoke execute on function reading_day_create, reading_drop_before from public;
