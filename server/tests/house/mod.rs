@@ -27,7 +27,9 @@ pub async fn state(url: &str) -> actix_web::web::Data<server::app::AppState> {
 pub async fn state_told(url: &str, more: &[String]) -> actix_web::web::Data<server::app::AppState> {
     use clap::Parser as _;
     let dir = key_files();
-    let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), url.to_owned()];
+    // With the rights that the server has, and no others.
+    let role = format!("{url}?options=-c%20role%3Dapp");
+    let mut arguments = vec!["serve".to_owned(), "--database-url".to_owned(), role];
     for name in ["registrar", "derivation", "kek", "serial-master"] {
         let file = dir.join(name);
         let option = match name {
@@ -48,7 +50,9 @@ pub async fn state_told(url: &str, more: &[String]) -> actix_web::web::Data<serv
     arguments.extend(["--locales", locales, "--profiles", profiles].map(str::to_owned));
     arguments.extend_from_slice(more);
     let told = Told::parse_from(arguments);
-    let state = server::app::AppState::open(told.config).await.unwrap();
+    let mut state = server::app::AppState::open(told.config).await.unwrap();
+    // For what a test looks at or changes behind the server's back.
+    url.clone_into(&mut state.config.database.database_url);
     std::fs::remove_dir_all(dir).unwrap();
     actix_web::web::Data::new(state)
 }
