@@ -357,3 +357,22 @@ async fn only_the_pages_that_sign_may_compile_a_module_and_what_they_load_is_kep
     }
     assert_eq!(farm.get(&profile, "*/*", "").await, include_str!("../../profiles/grain.toml"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_enrols_many_phones_at_once_has_as_many_good_keys_as_it_may() {
+    let Some(farm) = Farm::open("own_keys_at_once").await else { return };
+    let cookie = farm.sign_in("wei").await;
+    for seed in 60..68 {
+        farm.enrolled_phone(&cookie, seed).await;
+    }
+    let mut phones = Vec::new();
+    for seed in 68..74 {
+        phones.push(farm.phone(&cookie, seed).await);
+    }
+    let answers = phones.iter().map(|phone| phone.enrol(&farm, PASSWORD));
+    let mut answers = futures_util::future::join_all(answers).await;
+    answers.sort_by_key(|(status, _)| *status);
+    let statuses: Vec<StatusCode> = answers.into_iter().map(|(status, _)| status).collect();
+    let (enrolled, conflict) = (StatusCode::SEE_OTHER, StatusCode::CONFLICT);
+    assert_eq!(statuses, [enrolled, enrolled, conflict, conflict, conflict, conflict]);
+}

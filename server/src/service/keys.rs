@@ -40,6 +40,8 @@ pub enum KeysError {
     NoKey,
     #[error("a personal disclosure without the person whose it is")]
     NoPerson,
+    #[error("a record of that name stands already: the challenge was answered")]
+    Used,
     #[error("the key is known already")]
     Known,
     #[error("the key is not good any more")]

@@ -46,7 +46,7 @@ impl From<OwnKeyError> for WebError {
             OwnKeyError::NotYours => Self::NotFound,
             OwnKeyError::TooMany => Self::Conflict("the account has as many good keys as it may have"),
             OwnKeyError::Stale => Self::Conflict("the challenge is too old"),
-            OwnKeyError::Keys(KeysError::Known | KeysError::NotGood) => {
+            OwnKeyError::Keys(KeysError::Known | KeysError::NotGood | KeysError::Used) => {
                 Self::Conflict("the key was enrolled or given up before")
             }
             OwnKeyError::Keys(KeysError::Possession(_) | KeysError::Key(_)) => {

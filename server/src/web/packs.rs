@@ -217,6 +217,7 @@ impl From<DeviceError> for WebError {
             DeviceError::Stale => Self::Conflict("the challenge is too old"),
             DeviceError::Retired => Self::Conflict("the device is out of use"),
             DeviceError::Keys(KeysError::Known) => Self::Conflict("the key is enrolled already"),
+            DeviceError::Keys(KeysError::Used) => Self::Conflict("the challenge was answered already"),
             DeviceError::Keys(KeysError::NotGood) => Self::Conflict("the key is not good any more"),
             DeviceError::Keys(KeysError::Possession(_) | KeysError::Key(_)) => {
                 Self::BadRequest("the proof of possession does not hold")

@@ -54,6 +54,8 @@ impl OwnKeys<'_> {
             return Err(OwnKeyError::Stale);
         }
         let mut transaction = self.store.begin().await?;
+        // Two telephones at once are counted one after the other.
+        key::lock_history(&mut transaction).await?;
         let own = key::of_account(&mut transaction, self.member.account_id, LISTED_MAX).await?;
         if own.iter().filter(|key| key.state == "good").count() >= GOOD_KEYS_MAX {
             return Err(OwnKeyError::TooMany);

@@ -80,6 +80,7 @@ impl Keys {
         since: DateTime<Utc>,
         reason: RevocationReason,
     ) -> Result<(), KeysError> {
+        store::key::lock_history(conn).await?;
         let key = store::key::by_kid(conn, kid.as_bytes()).await?.ok_or(KeysError::NoKey)?;
         let party = store::party::by_id(conn, key.party_id).await?;
         if !store::key::retire(conn, kid.as_bytes(), "revoked", whole_second(since)).await? {
@@ -147,8 +148,13 @@ impl Keys {
         let kid = held.public.kid();
         let possession = self.possession(held.jti, kid, new.party, held.custody);
         statement::verify_possession(&held.pop, &possession, &held.public)?;
+        // Before any key's row is touched: whoever states two things of keys at once waits for nobody who waits for them.
+        store::key::lock_history(conn).await?;
         // The second that the record states: the key's row and the roster say the same one.
         let now = whole_second(Utc::now());
+        if store::record::by_jti(conn, held.jti).await?.is_some() {
+            return Err(KeysError::Used);
+        }
         if store::key::by_kid(conn, kid.as_bytes()).await?.is_some() {
             return Err(KeysError::Known);
         }
