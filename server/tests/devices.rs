@@ -20,7 +20,7 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use farm::Farm;
-use keeper::{fitted_out, register, shown};
+use keeper::{fitted_out, post, register, shown};
 use server::service::intake;
 use silo::{PEN, UP};
 use trace::{hash::sha256, keys::SecretKey, pack::carriage::Status};
@@ -95,4 +95,28 @@ async fn a_device_file_tells_last_readings_battery_and_a_clock_that_is_off() {
     measured(&farm, &gateway, 2, now + 86_400).await;
     let page = farm.page("/devices/depot/probe1", &keeper).await;
     assert!(page.contains("最近 30 天有 1 个数据包的时间不可信"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_says_what_no_text_can_hold_or_too_much_of_it_is_refused_by_field() {
+    let Some(farm) = Farm::open("devices_nul").await else { return };
+    fitted_out(&farm).await;
+    let keeper = farm.sign_in("depot").await;
+    let endless = format!(r#"{{"only":{{"/b":"{}"}}}}"#, "x".repeat(20_000));
+    for map in [
+        r#"{"readings":{"/a\u0000":{"n":"x"}}}"#,
+        r#"{"readings":{"/a":{"n":"x"}},"only":{"/b":["\u0000"]}}"#,
+        r#"{"readings":{"/a":{"n":"x"}},"only":{"/b":{"\u0000":1}}}"#,
+        &endless,
+    ] {
+        let (status, page) = register(&farm, &keeper, "scale1", "json", map).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{map}: {page}");
+        assert!(page.contains("映射太长，或含有不允许的字符"), "{page}");
+    }
+    let fields = [("device", "scale1"), ("kind", "grain/probe"), ("format", "json"), ("place", "bin1\0")];
+    let (status, page) = post(&farm, &keeper, "/devices", &fields).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{page}");
+    register(&farm, &keeper, "scale1", "json", "").await;
+    let (status, page) = post(&farm, &keeper, "/devices/depot/scale1/place", &[("place", "\0")]).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{page}");
 }

@@ -21,7 +21,13 @@ use keeper::{fitted_out, post, register, shown};
 use serde_json::{Value, json};
 use server::service::intake;
 use silo::{PEN, UP};
-use trace::{b64, hash::sha256, keys::SecretKey, pack::carriage::Status};
+use trace::{
+    b64,
+    hash::sha256,
+    keys::{Custody, SecretKey},
+    pack::carriage::Status,
+    record::statement::{Possession, possession_input},
+};
 
 /// Redeems as a program does.
 async fn ask(farm: &Farm, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -242,4 +248,74 @@ async fn a_device_hands_over_to_its_next_key_and_is_refused_once_it_is_lost() {
     assert_eq!(sends(&farm, &found, 6).await, "device-retired");
     let (status, _) = post(&farm, &keeper, "/devices/depot/probe1/token", &[]).await;
     assert_eq!(status, StatusCode::CONFLICT, "it does not come back");
+}
+
+/// Registers a device that signs itself; its token.
+async fn waiting(farm: &Farm, keeper: &str, name: &str) -> String {
+    let (status, page) = register(farm, keeper, name, "cose", "").await;
+    assert_eq!(status, StatusCode::CREATED, "{page}");
+    shown(&page, "一次性口令").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_shown_for_many_devices_at_once_is_one_devices_and_an_answered_challenge_nobodys() {
+    let Some(farm) = Farm::open("provisioning_race").await else { return };
+    fitted_out(&farm).await;
+    let keeper = farm.sign_in("depot").await;
+    let mut tokens = Vec::new();
+    for name in ["probe1", "probe2", "probe3", "probe4", "probe5"] {
+        tokens.push(waiting(&farm, &keeper, name).await);
+    }
+    let key = SecretKey::from_seed(&[41; 32]);
+    let mut answers =
+        futures_util::future::join_all(tokens.iter().map(|token| redeem(&farm, token, &key))).await;
+    answers.sort_by_key(|(status, _)| *status);
+    let (statuses, told): (Vec<StatusCode>, Vec<Value>) = answers.into_iter().unzip();
+    let conflict = StatusCode::CONFLICT;
+    assert_eq!(statuses, [StatusCode::CREATED, conflict, conflict, conflict, conflict], "{told:?}");
+
+    let left: Vec<&String> = {
+        let mut left = Vec::new();
+        for token in &tokens {
+            let asked = json!({"token": token, "key": key_of(&key)});
+            if ask(&farm, "provision/challenge", &asked).await.0 == StatusCode::OK {
+                left.push(token);
+            }
+        }
+        left
+    };
+    let [one, other] = [42, 43].map(|seed| SecretKey::from_seed(&[seed; 32]));
+    let asked = json!({"token": left[0], "key": key_of(&one)});
+    let (_, challenge) = ask(&farm, "provision/challenge", &asked).await;
+    let body = |token: &str, key: &SecretKey, sign: &str| {
+        json!({"token": token, "key": key_of(key), "jti": challenge["jti"],
+            "signature": b64::url(&key.sign(sign.as_bytes()))})
+    };
+    let answer = body(left[0], &one, challenge["sign"].as_str().unwrap());
+    assert_eq!(ask(&farm, "provision", &answer).await.0, StatusCode::CREATED);
+    // The other device makes itself the question that was put to the first.
+    let possession = Possession {
+        aud: farm.state.keys.ledger().to_owned(),
+        jti: challenge["jti"].as_str().unwrap().parse().unwrap(),
+        kid: other.kid(),
+        party: farm.party("depot").await.iss,
+        custody: Custody::Device,
+    };
+    let answer = body(left[1], &other, &possession_input(&possession));
+    assert_eq!(ask(&farm, "provision", &answer).await.0, StatusCode::CONFLICT);
+    assert_eq!(redeem(&farm, left[1], &other).await.0, StatusCode::CREATED, "its token is good as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_lost_for_the_second_time_has_no_token_either() {
+    let Some(farm) = Farm::open("provisioning_lost_twice").await else { return };
+    fitted_out(&farm).await;
+    let keeper = farm.sign_in("depot").await;
+    waiting(&farm, &keeper, "probe1").await;
+    let lost = async || post(&farm, &keeper, "/devices/depot/probe1/end", &[("why", "lost")]).await.0;
+    assert_eq!(lost().await, StatusCode::SEE_OTHER);
+    let sent = token(&farm, &keeper).await;
+    assert_eq!(lost().await, StatusCode::SEE_OTHER);
+    let thief = SecretKey::from_seed(&[51; 32]);
+    assert_eq!(redeem(&farm, &sent, &thief).await.0, StatusCode::CONFLICT);
 }

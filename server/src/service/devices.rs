@@ -37,6 +37,9 @@ use password::Password;
 /// Older readings are not offered to pre-fill a form.
 const LATEST_WITHIN: TimeDelta = TimeDelta::days(30);
 
+/// Of a device's own map: the register, which every gateway reads, has all of them.
+const MAP_BYTES_MAX: usize = 16 * 1024;
+
 /// A device as its keeper states it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,8 +148,7 @@ pub async fn register(
 
     check_map(&mut transaction, party.id, form.format, form.map.as_ref()).await?;
     let repeats = form.repeats.or(usual.and_then(|usual| usual.repeats)).unwrap_or_default();
-    let mapping =
-        form.map.as_ref().map(serde_json::to_value).transpose().map_err(|_| refused("map", "format"))?;
+    let mapping = form.map.as_ref().map(kept_map).transpose()?;
     let place = store::party::place_by_slug(&mut transaction, party.id, &form.place)
         .await?
         .ok_or(refused("place", "unknown"))?;
@@ -203,6 +205,26 @@ async fn check_map(
     };
     let owners = store::device::parties_at_edge(conn, sparkplug::edge_of(node)).await?;
     if owners.iter().all(|owner| *owner == party_id) { Ok(()) } else { Err(refused("map", "taken")) }
+}
+
+/// A map as the database keeps it and every gateway reads it again.
+fn kept_map(map: &Map) -> Result<Value, DeviceError> {
+    let kept = serde_json::to_value(map).map_err(|_| refused("map", "format"))?;
+    if kept.to_string().len() > MAP_BYTES_MAX || has_nul(&kept) {
+        Err(refused("map", "map"))
+    } else {
+        Ok(kept)
+    }
+}
+
+/// A NUL is the one character that Postgres keeps in no text, in JSON neither.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 fn name_taken(error: StoreError) -> DeviceError {

@@ -198,6 +198,10 @@ pub async fn place_by_slug(
     party_id: i64,
     slug: &str,
 ) -> Result<Option<Place>, StoreError> {
+    // A NUL is the one character that Postgres keeps in no text: no place is called so.
+    if slug.contains('\0') {
+        return Ok(None);
+    }
     Ok(place::table
         .filter(place::party_id.eq(party_id).and(place::slug.eq(slug)))
         .select(Place::as_select())

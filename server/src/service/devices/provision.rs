@@ -218,9 +218,9 @@ impl Provisioning<'_> {
     ) -> Result<(), DeviceError> {
         let mut transaction = self.store.begin().await?;
         let device = keepers(&mut transaction, &member.party, name).await?;
-        if device::lose(&mut transaction, device.id, now).await? {
-            self.end_keys(&mut transaction, device.id, RevocationReason::Lost, now).await?;
-        }
+        // Lost for the second time, it may have been given a token since the first.
+        device::lose(&mut transaction, device.id, now).await?;
+        self.end_keys(&mut transaction, device.id, RevocationReason::Lost, now).await?;
         transaction.commit().await?;
         Ok(())
     }
