@@ -178,6 +178,8 @@ fn endpoint<F: ntex::io::Filter>(
 enum Refused {
     #[error("a topic that is not the device's own")]
     Topic,
+    #[error("a password that is not the device's any more")]
+    Forgotten,
     #[error("a payload over the limit")]
     Oversized,
     #[error("the payload did not arrive whole")]
@@ -257,6 +259,7 @@ impl Guest {
     async fn speak_will(&self) {
         let will = self.0.will.borrow_mut().take();
         if let Some((topic, payload)) = will
+            && self.is_still_known().is_ok()
             && self.0.intake.take(&topic, &payload).await.is_err()
         {
             tracing::debug!(device = %self.0.device.name, "a will came while the gateway was stopping");
@@ -294,6 +297,19 @@ impl Guest {
         }
         self.0.intake.metrics.oversized.one();
         Err(Refused::Oversized)
+    }
+
+    /// Whether the register still has the device as it was when it came in. A password that was given anew, or a device that is
+    /// lost or gone, ends what the old password had opened.
+    fn is_still_known(&self) -> Result<(), Refused> {
+        let Connection { device, intake, .. } = &*self.0;
+        let known = intake.registry.device(&device.name).is_some_and(|now| now.token == device.token);
+        if known {
+            return Ok(());
+        }
+        intake.metrics.unauthenticated.one();
+        tracing::info!(device = %device.name, "its password is not the one any more that let it in");
+        Err(Refused::Forgotten)
     }
 
     /// Waits until the device may say so much. Its socket is not read on while as much waits as one device may.
@@ -430,6 +446,7 @@ async fn welcome_v5(door: &Door, hello: v5::Handshake) -> Result<v5::HandshakeAc
 }
 
 async fn publish_v3(guest: &v3::Session<Guest>, publish: v3::Publish) -> Result<(), Refused> {
+    guest.is_still_known()?;
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
@@ -448,6 +465,7 @@ fn unheard(is_gone: bool) {
 }
 
 async fn publish_v5(guest: &v5::Session<Guest>, publish: v5::Publish) -> Result<v5::PublishAck, Refused> {
+    guest.is_still_known()?;
     guest.may_publish(publish.publish_topic())?;
     guest.fits(publish.payload_size())?;
     let payload = publish.read_all().await.map_err(|_| Refused::Cut)?;
@@ -521,7 +539,7 @@ fn goodbye(control: Control<Refused>) -> Option<v5::codec::Encoded> {
     let disconnect = match control {
         Control::Stop(Reason::Error(error)) => Disconnect::new(match error.get_ref() {
             Refused::Oversized => DisconnectReasonCode::PacketTooLarge,
-            Refused::Topic => DisconnectReasonCode::NotAuthorized,
+            Refused::Topic | Refused::Forgotten => DisconnectReasonCode::NotAuthorized,
             Refused::Stopping => DisconnectReasonCode::ServerShuttingDown,
             Refused::Cut | Refused::Tls => DisconnectReasonCode::UnspecifiedError,
         }),

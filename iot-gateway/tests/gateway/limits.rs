@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -69,6 +70,33 @@ impl Client {
         let body = [&topic[..], &id.to_be_bytes(), properties, payload].concat();
         self.stream.write_all(&packet(0x32, &body)).unwrap();
     }
+}
+
+/// Whoever stole a device has its open session, too.
+#[test]
+fn an_open_session_ends_with_the_password_that_opened_it() {
+    let server = Server::start();
+    let gateway = Gateway::start(&server, "forgotten", &[]);
+    let mut thieves = [(V3, "three"), (V5, "five")]
+        .map(|(version, client_id)| Client::connect(&gateway, version, "senml", client_id, 60));
+    for (id, thief) in (1..).zip(&mut thieves) {
+        thief.publish("senml", 1, &senml_of(id));
+        assert_eq!(thief.hear().map(|(kind, _)| kind), Some(0x40));
+    }
+    server.state.passwords.fetch_add(1, Ordering::SeqCst);
+    let end = |thief: &mut Client| {
+        until("the end of a session", || {
+            thief.publish("senml", 2, &senml_of(9));
+            let heard = thief.hear();
+            heard.as_ref().is_none_or(|(kind, _)| *kind != 0x40).then_some(heard)
+        })
+    };
+    let [third, fifth] = &mut thieves;
+    assert_eq!(end(third), None);
+    // MQTT 5 §3.14.2.1: not authorized.
+    assert_eq!(end(fifth).map(|(kind, body)| (kind, body[0])), Some((0xe0, 0x87)));
+    assert_eq!(gateway.metric("unauthenticated_total"), 2);
+    assert!(!Client::connect(&gateway, V3, "senml", "back", 60).is_let_in());
 }
 
 /// The value of an MQTT 5 property of a CONNACK.

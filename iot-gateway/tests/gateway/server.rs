@@ -39,6 +39,8 @@ pub struct Behaviour {
     pub stored: Mutex<Vec<(String, Vec<u8>)>>,
     pub oversize: AtomicUsize,
     pub registers_unchanged: AtomicUsize,
+    /// How often all devices were given new passwords.
+    pub passwords: AtomicUsize,
     pub waiting: Mutex<Vec<Letter>>,
     /// Confirmations that are answered 500 and forgotten.
     pub unconfirmed: AtomicUsize,
@@ -94,7 +96,9 @@ impl Behaviour {
 
 async fn register(request: HttpRequest, state: web::Data<Behaviour>) -> HttpResponse {
     actix_web::rt::time::sleep(Duration::from_millis(state.register_delay_ms.load(Ordering::SeqCst))).await;
-    if request.headers().get("if-none-match").is_some_and(|etag| etag == "\"1\"") {
+    let passwords = state.passwords.load(Ordering::SeqCst);
+    let tag = format!("\"{}\"", 1 + passwords);
+    if request.headers().get("if-none-match").is_some_and(|etag| etag == tag.as_str()) {
         state.registers_unchanged.fetch_add(1, Ordering::SeqCst);
         return HttpResponse::NotModified().finish();
     }
@@ -102,7 +106,7 @@ async fn register(request: HttpRequest, state: web::Data<Behaviour>) -> HttpResp
         format!(
             r#"{{"party":"mill","device":"{device}","format":"{format}","signing":"{signing}","kid":null,
                 "token_sha256":"{}","repeats":"merge","map":{map}}}"#,
-            sha256(TOKEN.as_bytes())
+            sha256(if passwords == 0 { TOKEN.as_bytes() } else { b"another" })
         )
     };
     let devices = [
@@ -119,7 +123,7 @@ async fn register(request: HttpRequest, state: web::Data<Behaviour>) -> HttpResp
         ),
         r#"{"party":"BROKEN"}"#.to_owned(),
     ];
-    HttpResponse::Ok().insert_header(("etag", "\"1\"")).body(format!(
+    HttpResponse::Ok().insert_header(("etag", tag)).body(format!(
         r#"{{"gateways":[],"devices":[{}],"limits":{{"payload_bytes":65536}}}}"#,
         devices.join(",")
     ))
