@@ -14,6 +14,11 @@ pub const NO_TABLES: &[(&str, &str)] = &[
     ("place", "names; the identifiers that records name are held against them"),
     ("trade_item", "names of goods; a lot's product is held against them"),
     ("device", "how a device is read; whose packs it sent is held against the packs"),
+    (
+        "device_stay",
+        "where a device stood, as its keeper says: the place that a summary names is in its record",
+    ),
+    ("provisioning", "one-time tokens; the key that comes of one is enrolled by a statement"),
     ("quota", "a permit as the authority wrote it: a document, not a statement of this ledger"),
     ("scan", "how often a code was looked at"),
     ("problem_report", "what readers wrote"),
