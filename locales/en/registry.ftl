@@ -23,6 +23,7 @@ rule-unit = Not a unit that lots are counted in
 rule-unknown = No such thing
 rule-format = Signing and format do not go together
 rule-map = The map is too long, or has a character in it that no text here may have
+rule-node = A Sparkplug node is Group/Edge or Group/Edge/Device, a DevEUI 16 lower-case hexadecimal digits; other formats have none
 rule-unknown-kind = No such kind of place
 rule-unknown-product = No such product
 rule-unknown-role = No such role

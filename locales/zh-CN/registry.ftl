@@ -23,6 +23,7 @@ rule-unit = 不是可用的计量单位
 rule-unknown = 没有这一项
 rule-format = 签名方式与数据格式不符
 rule-map = 映射太长，或含有不允许的字符
+rule-node = Sparkplug 节点写作 Group/Edge 或 Group/Edge/Device，DevEUI 为 16 位小写十六进制数；其他格式不填
 rule-unknown-kind = 没有这种地点类型
 rule-unknown-product = 没有这种产品
 rule-unknown-role = 没有这种角色

@@ -21,7 +21,8 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use farm::Farm;
 use keeper::{fitted_out, post, register, shown};
-use server::service::intake;
+use serde_json::json;
+use server::service::{intake, registry::RegistryError};
 use silo::{PEN, UP};
 use trace::{hash::sha256, keys::SecretKey, pack::carriage::Status};
 
@@ -119,4 +120,19 @@ async fn a_form_that_says_what_no_text_can_hold_or_too_much_of_it_is_refused_by_
     register(&farm, &keeper, "scale1", "json", "").await;
     let (status, page) = post(&farm, &keeper, "/devices/depot/scale1/place", &[("place", "\0")]).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{page}");
+    let (_, page) = register(&farm, &keeper, "node1", "sparkplug", r#"{"node":"+/+"}"#).await;
+    assert!(page.contains("Sparkplug 节点写作"), "{page}");
+
+    // What the operator states, likewise.
+    let place =
+        json!({"party": "depot\0", "slug": "b9", "kind": "bin", "name": "Bin 9", "gln": farm::gln(139)});
+    let place = serde_json::from_value(place).unwrap();
+    assert!(matches!(farm.registry().place(&place).await, Err(RegistryError::Refused(_))));
+    for (field, value) in [("details", json!({"a": "\0"})), ("uri", json!("\0")), ("kind", json!("\0"))] {
+        let mut permit = json!({"party": "wei", "profile": "timber", "kind": "felling", "number": "1",
+            "allowed": "1", "unit": "MTQ", "valid_from": "2026-01-01", "valid_until": "2026-12-31"});
+        permit[field] = value;
+        let permit = serde_json::from_value(permit).unwrap();
+        assert!(matches!(farm.registry().permit(&permit).await, Err(RegistryError::Refused(_))), "{field}");
+    }
 }

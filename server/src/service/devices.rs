@@ -218,7 +218,7 @@ fn kept_map(map: &Map) -> Result<Value, DeviceError> {
 }
 
 /// A NUL is the one character that Postgres keeps in no text, in JSON neither.
-fn has_nul(value: &Value) -> bool {
+pub(super) fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(values) => values.iter().any(has_nul),

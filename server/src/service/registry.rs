@@ -17,6 +17,7 @@ use trace::{
 use uuid::Uuid;
 
 use super::{
+    devices::has_nul,
     keys::{Keys, KeysError, NewKey},
     profiles::Profiles,
 };
@@ -338,6 +339,13 @@ impl Registry<'_> {
 
     pub async fn permit(&self, form: &PermitForm) -> Result<(), RegistryError> {
         check_name("number", &form.number)?;
+        let details = Json::Object(form.details.clone());
+        let uri = form.uri.as_deref().unwrap_or_default();
+        let texts = [("profile", &*form.profile), ("kind", &*form.kind), ("uri", uri)];
+        let nul = texts.into_iter().find(|(_, text)| text.contains('\0')).map(|(field, _)| field);
+        if let Some(field) = nul.or_else(|| has_nul(&details).then_some("details")) {
+            return Err(Refusal::new(field, "name").into());
+        }
         let measure = Measure::from_code(&form.unit).ok_or_else(|| Refusal::new("unit", "unit"))?;
         let allowed = Quantity::of(form.allowed, measure).map_err(|_| Refusal::new("allowed", "quantity"))?;
         if allowed.amount <= 0 || form.valid_until < form.valid_from {
@@ -368,7 +376,7 @@ impl Registry<'_> {
             allowed: allowed.amount,
             valid_from: form.valid_from,
             valid_until: form.valid_until,
-            details: Json::Object(form.details.clone()),
+            details,
         };
         quota::insert(&mut transaction, &new).await?;
         transaction.commit().await?;

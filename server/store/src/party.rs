@@ -46,6 +46,10 @@ pub async fn insert(conn: &mut Connection, new: &NewParty<'_>) -> Result<Party, 
 }
 
 pub async fn by_slug(conn: &mut Connection, slug: &str) -> Result<Option<Party>, StoreError> {
+    // As for places below.
+    if slug.contains('\0') {
+        return Ok(None);
+    }
     Ok(party::table.filter(party::slug.eq(slug)).select(Party::as_select()).first(conn).await.optional()?)
 }
 
