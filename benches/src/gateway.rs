@@ -224,7 +224,7 @@ async fn subscribe(house: &mut House, devices: &mut Devices, load: Load) -> Resu
     let alone = broker.alone(devices.script(each, 1).await?, load.length).await?;
     drop(house.stack.gateway.take());
     told("what others would carry")?;
-    let others = others::measured(house, &broker, devices, (each, load.length)).await?;
+    let others = others::measured(house, &broker, devices, load.length).await?;
     told("subscribe")?;
     house.stack.options.mqtt_url = Some(format!("mqtt://127.0.0.1:{}", broker.port));
     house.stack.start_gateway().await?;

@@ -20,8 +20,10 @@ use super::{
 use crate::{Failed, house::House};
 
 const START_PATIENCE: Duration = Duration::from_mins(1);
-/// What has not come this long after the last was sent counts as not stored.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
+/// What has not come this long after the last that did counts as not stored.
+const STORE_PATIENCE: Duration = Duration::from_secs(15);
+/// Of each device: Node-RED takes in all that comes before it stores anything.
+const EACH: usize = 40;
 const SCHEMA: &str = "drop table if exists others_reading, others_pack;
     create table others_pack (device text, cti bytea, bytes bytea not null, primary key (device, cti));
     create table others_reading (device text, at timestamptz, name text, value double precision);
@@ -39,7 +41,7 @@ pub async fn measured(
     house: &House,
     broker: &Broker,
     devices: &mut Devices,
-    (closed, length): (usize, Duration),
+    length: Duration,
 ) -> Result<Vec<(&'static str, f64)>, Failed> {
     let sources = house.stack.options.root.join("benches/others");
     let home = house.directory().join("others");
@@ -64,10 +66,10 @@ pub async fn measured(
         let log = home.join(format!("{}.log", rates.len()));
         let running = Running::start("another", &mut other.command, &log)?;
         started(&log, other.ready).await?;
-        let scripts = devices.script(closed, 1).await?;
+        let scripts = devices.script(EACH, 1).await?;
         let began = Instant::now();
-        publisher::publish(broker.port, scripts, Pace::Closed(began + length)).await?;
-        let rate = stored(&url, began).await?;
+        let seen = publisher::publish(broker.port, scripts, Pace::Closed(began + length)).await?;
+        let rate = stored(&url, began, seen.acknowledged).await?;
         tokio::task::block_in_place(|| drop(running));
         if rate.is_nan() {
             let said = std::fs::read_to_string(&log)?;
@@ -154,19 +156,15 @@ async fn started(log: &Path, ready: &str) -> Result<(), Failed> {
     }
 }
 
-/// Up to the moment when no more came.
-async fn stored(url: &str, began: Instant) -> Result<f64, Failed> {
+/// Up to the moment when all had come, or no more came.
+async fn stored(url: &str, began: Instant, sent: usize) -> Result<f64, Failed> {
     let (mut count, mut at) = (0, began);
-    let sent = Instant::now();
-    loop {
+    while usize::try_from(count)? < sent && at.elapsed() < STORE_PATIENCE {
         let now = tokio::task::block_in_place(|| counted(url))?;
         if now > count {
             (count, at) = (now, Instant::now());
         }
-        if sent.elapsed() > STORE_PATIENCE {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(f64::from(count) / (at - began).as_secs_f64())
 }
