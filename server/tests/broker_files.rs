@@ -23,6 +23,7 @@ use std::{
 
 use farm::Farm;
 use keeper::{fitted_out, post, register, shown};
+use server::service::devices::broker::{BrokerError, BrokerFiles};
 
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 const GATEWAY_PASSWORD: &str = "the gateway at the broker";
@@ -48,6 +49,16 @@ fn directory(name: &str) -> PathBuf {
     let at = std::env::temp_dir().join(format!("suyuan-{name}-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir(&at).unwrap();
     at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_does_not_take_the_name_of_a_device() {
+    let Some(farm) = Farm::open("broker_user").await else { return };
+    let mut conn = farm.state.store.connection().await.unwrap();
+    for user in ["", "depot/probe1", "gate:way", "gateway\nuser depot"] {
+        let refused = BrokerFiles::read(&mut conn, &[], (user, GATEWAY_PASSWORD)).await;
+        assert!(matches!(refused, Err(BrokerError::User)), "{user:?}");
+    }
 }
 
 /// `suyuan broker-files`, as a timer runs it.

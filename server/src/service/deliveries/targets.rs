@@ -22,6 +22,7 @@ use crate::service::keys::{KeysError, read_secret, read_seed};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TARGETS_MAX: usize = 10_000;
+const WEBHOOK: &str = "a webhook is an https URL, or one of this machine, without a user";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveriesError {
@@ -31,8 +32,6 @@ pub enum DeliveriesError {
     Format(PathBuf, #[source] toml::de::Error),
     #[error("a secret of those who are told of alerts cannot be used")]
     Secret(#[from] KeysError),
-    #[error("{0}: a webhook is an https URL, or one of this machine, without a user")]
-    Webhook(String),
     #[error("{0}: a mail server is reached with TLS (smtps://, or ?tls=required), or on this machine")]
     Server(String),
     #[error("the mail server's URL cannot be used")]
@@ -184,10 +183,12 @@ fn reader(to: To) -> Result<Reader, DeliveriesError> {
     }
     let (channel, address, reached) = match (webhook, secret_file, mail) {
         (Some(text), Some(secret), None) => {
-            let url: Url = text.parse().map_err(|_| DeliveriesError::Webhook(text.clone()))?;
+            // Named by the party: what stands in a wrong URL may be a password.
+            let refused = || DeliveriesError::Target(party.clone(), WEBHOOK);
+            let url: Url = text.parse().map_err(|_| refused())?;
             let safe = url.scheme() == "https" || (url.scheme() == "http" && is_here(&url));
             if !safe || !url.username().is_empty() || url.password().is_some() {
-                return Err(DeliveriesError::Webhook(text));
+                return Err(refused());
             }
             ("webhook", text, Address::Webhook { url, secret: read_seed(&secret)? })
         }

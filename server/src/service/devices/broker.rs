@@ -23,7 +23,9 @@ const MODE: u32 = 0o640;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("the gateway's user name has a colon, a line break, or is empty")]
+    #[error(
+        "the gateway's user name has a colon, a slash (as devices' names have), a line break, or is empty"
+    )]
     User,
     #[error("a device is registered under a name that no topic can carry")]
     Name(#[from] trace::pack::device::NotADevice),
@@ -51,7 +53,7 @@ impl BrokerFiles {
         parties: &[String],
         (gateway, password): (&str, &str),
     ) -> Result<Self, BrokerError> {
-        if gateway.is_empty() || gateway.contains([':', '\n', '\r']) {
+        if gateway.is_empty() || gateway.contains([':', '/', '\n', '\r']) {
             return Err(BrokerError::User);
         }
         let devices = store::device::all(conn).await?;
