@@ -106,6 +106,18 @@ async fn a_byte_changed_in_a_sampled_entry_turns_the_page_and_the_metric() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_empty_is_looked_at_again_as_soon_as_it_is_not() {
+    let Some(mut farm) = Farm::open("integrity_empty").await else { return };
+    let hourly = Watch { interval: Duration::from_hours(1), ..farm.watch() };
+    let look = async |farm: &Farm| step(&farm.state.store, &hourly).await.unwrap().map(|check| check.logged);
+    assert_eq!(look(&farm).await, Some(0));
+    farm.harvest("W0001").await;
+    farm.log().await;
+    assert!(look(&farm).await.is_some_and(|logged| logged > 0));
+    assert_eq!(look(&farm).await, None, "not before the hour is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sample_is_held_against_the_way_up_to_the_signed_head() {
     let Some(mut farm) = Farm::open("integrity").await else { return };
     farm.grow(600).await;

@@ -60,7 +60,8 @@ pub async fn step(store: &Store, watch: &Watch) -> Result<Option<Check>, WatchEr
     let began = Utc::now();
     let interval = TimeDelta::from_std(watch.interval).unwrap_or(TimeDelta::MAX);
     let last = integrity::newest(&mut transaction).await?;
-    if last.is_some_and(|last| began.signed_duration_since(last.at) < interval) {
+    // A look at an empty log has found nothing out: the next one does not wait.
+    if last.is_some_and(|last| last.logged > 0 && began.signed_duration_since(last.at) < interval) {
         return Ok(None);
     }
     let (ask, sample) = (Arc::clone(&watch.ask), watch.sample);
