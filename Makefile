@@ -47,7 +47,7 @@ fmt:
 
 # The season on this machine, until Ctrl-C. ARGS=--exit plays, confirms and stops.
 demo: linker
-	cargo build --release --locked --bins
+	cargo build --release --locked --bin suyuan --bin suyuan-gateway --bin suyuan-auditor --bin suyuan-demo
 	target/release/suyuan-demo $(ARGS)
 
 # A clone that Postgres' user cannot reach has its cluster in /var/tmp: .data/postgres.at names it.

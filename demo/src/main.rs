@@ -141,7 +141,10 @@ async fn play(cli: Cli) -> Result<Stack, Box<dyn std::error::Error>> {
         ..Options::local(root, data, programs, ports)
     };
     let stack = Stack::start(options, &mut say).await?;
-    say(&format!("ready after {:.1} s; the season begins", began.elapsed().as_secs_f64()));
+    say(&format!(
+        "ready after {:.1} s; playing what is missing of the season",
+        began.elapsed().as_secs_f64()
+    ));
     let report = season::play(&stack.addresses()).await?;
     say("the season is played; waiting until every statement is cosigned and anchored");
     confirmed(&stack, &report).await?;
@@ -246,10 +249,16 @@ fn print_table(stack: &Stack, report: &SeasonReport) -> std::io::Result<()> {
     for commodity in &report.commodities {
         writeln!(out, "  {:<10} {base}{}", commodity.name, commodity.lot_path)?;
     }
-    writeln!(out)?;
+    writeln!(out, "  codes of packs, and what they open: .data/demo.json, .data/*.png\n")?;
+    let line = |role: &str, party: &str, login: &str, password: &str| {
+        format!("  {role:<12} {party:<20} {login:<20} {password}")
+    };
+    writeln!(out, "{}", line("role", "party", "sign-in", "password"))?;
     for person in &report.people {
-        writeln!(out, "  {:<12} {:<20} {:<20} {}", person.role, person.party, person.login, person.password)?;
+        writeln!(out, "{}", line(&person.role, &person.party, &person.login, &person.password))?;
     }
+    let operator = line("operator", "operator", stack::OPERATOR_LOGIN, &stack.operator_password);
+    writeln!(out, "{operator}")?;
     let auditor = stack.options.programs.join("suyuan-auditor");
     let auditor = auditor.strip_prefix(&stack.options.root).unwrap_or(&auditor).display();
     writeln!(out, "\n  {auditor} verify .data/{}.bundle --trust .data/trust.txt\n", first(report))

@@ -28,7 +28,7 @@ const HELP_PHONE: &str = "0771-000 0000";
 const LEDGER: &str = "suyuan-demo";
 /// GS1's example prefix 952: nothing that it numbers exists.
 const OPERATOR_PGLN: &str = "9521234000006";
-const OPERATOR_LOGIN: &str = "operator";
+pub const OPERATOR_LOGIN: &str = "operator";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
