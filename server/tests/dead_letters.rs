@@ -125,7 +125,7 @@ async fn a_signed_pack_is_read_in_plain_words_and_stands_once_its_device_is_regi
     assert!(!world.farm.page("/dead-letters", &other).await.contains(UP));
     let looked = world.farm.page("/dead-letters", &regulator).await;
     assert!(looked.contains(UP) && !looked.contains("/replay"), "a regulator looks on: {looked}");
-    assert!(world.farm.page("/day", &keeper).await.contains("dead letters"), "the look is told");
+    assert!(world.farm.page("/day", &keeper).await.contains(">未接收的消息</span>"), "the look is told");
 
     assert_eq!(world.replay(letter.id, &other).await, StatusCode::NOT_FOUND);
     assert_eq!(world.replay(letter.id, &regulator).await, StatusCode::NOT_FOUND);

@@ -85,11 +85,20 @@ async fn a_device_file_tells_last_readings_battery_and_a_clock_that_is_off() {
     let now = Utc::now().timestamp();
     let page = farm.page("/devices/depot/probe1", &keeper).await;
     assert!(page.contains("30 天内没有测量") && page.contains("由网关代签"), "{page}");
-    assert!(page.contains("每个整点小时都有测量"), "it was not silent before it was there: {page}");
+    assert!(
+        page.contains("登记以后的每个整点小时都没有缺测"),
+        "it was not silent before it was there: {page}"
+    );
 
     measured(&farm, &gateway, 1, now - 5).await;
     let page = farm.page("/devices/depot/probe1", &keeper).await;
-    assert!(page.contains("83 ") && page.contains("p1/temp") && !page.contains("时间不可信"), "{page}");
+    assert!(
+        page.contains("83 ")
+            && page.contains("p1/temp")
+            && page.contains("21 ℃")
+            && !page.contains("时间不可信"),
+        "{page}"
+    );
     let list = farm.page("/devices", &keeper).await;
     assert!(list.contains("电量"), "{list}");
 

@@ -88,7 +88,7 @@ async fn alerts_and_dead_letters_that_a_program_reads_are_looked_at_as_on_their_
     let scopes = ["read".to_owned()];
     let authority = farm.party("authority").await;
     let token = state.accounts.issue_token(authority.id, "reader", &scopes, None).await.unwrap();
-    for (path, subject) in [("/api/v1/alerts", "alerts"), ("/api/v1/dead-letters", "dead letters")] {
+    for (path, subject) in [("/api/v1/alerts", "告警"), ("/api/v1/dead-letters", "未接收的消息")] {
         let (status, body) = farm.by_token(path, &token).await;
         assert!(status == StatusCode::OK && body.contains("\"id\":"), "{path}: {body}");
         assert_eq!(farm.looks(&keeper, subject).await, 1, "{path} by a token");

@@ -64,7 +64,10 @@ async fn a_report_is_read_and_answered_by_maker_operator_and_regulator_and_by_no
         assert!(page.contains("发霉了") && !page.contains("<b>发"), "{page}");
     }
     assert!(!farm.page("/reports", &other).await.contains("发霉了"));
-    assert!(farm.page("/day", &maker).await.contains("reports"), "the maker sees that the regulator looked");
+    assert!(
+        farm.page("/day", &maker).await.contains(">消费者反映</span>"),
+        "the maker sees that the regulator looked"
+    );
 
     let answer = [("answer", "已通知退换"), ("close", "yes")];
     assert_eq!(farm.post(&address, &other, "192.0.2.9", &answer).await.0, StatusCode::NOT_FOUND);

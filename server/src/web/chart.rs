@@ -6,7 +6,8 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 30.0;
-const TOP: f64 = 12.0;
+/// Room for the limit's label above its line, in the large type of a phone.
+const TOP: f64 = 32.0;
 
 /// A chart in the reader's words.
 pub struct ChartView {
@@ -48,7 +49,7 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
     let upper = path(&mut chart.points.iter().map(|point| (x(point.at), y(point.max))));
     let lower = path(&mut chart.points.iter().rev().map(|point| (x(point.at), y(point.min))));
     let line = path(&mut chart.points.iter().map(|point| (x(point.at), y(point.mean))));
-    let unit = w.or(&format!("unit-{}", unit_key(&chart.unit)), &chart.unit);
+    let unit = unit_name(w, &chart.unit);
     let metric = w.or(&format!("{}-metric-{}", chart.profile, chart.metric), &chart.metric);
     let number = |value: f64| format!("{value:.1} {unit}");
     let middle = f64::midpoint(lowest, highest);
@@ -75,6 +76,11 @@ pub fn view(w: &Words, chart: &Chart, place: &str) -> Option<ChartView> {
             .map(|value| (format!("{:.1}", y(value)), format!("{value:.1}")))
             .collect(),
     })
+}
+
+/// A SenML unit in the reader's words, where we have any.
+pub fn unit_name(w: &Words, unit: &str) -> String {
+    w.or(&format!("unit-{}", unit_key(unit)), unit)
 }
 
 /// SenML unit → the last part of its locale key.
@@ -126,7 +132,9 @@ mod tests {
             "{}",
             drawn.sentence
         );
-        assert!(drawn.sentence.contains("180") && drawn.limit.is_some());
+        assert!(drawn.sentence.contains("180"));
+        let limit: f64 = drawn.limit.unwrap().parse().unwrap();
+        assert!(limit >= 30.0, "a phone's label, 25 high and 5 above its line, is cut off at {limit}");
         assert_eq!(drawn.line.matches('L').count(), 2);
         assert!(view(&words, &Chart { points: Vec::new(), ..chart }, "Bin 1").is_none());
     }

@@ -13,7 +13,7 @@ use trace::profile::{EventType, Step};
 use uuid::Uuid;
 
 use crate::{
-    service::{desk, grid},
+    service::{desk, grid, profiles::Profiles},
     web::{
         AppState, WebError,
         caller::SignedIn,
@@ -98,7 +98,7 @@ async fn day(
     let grids = grid::places(&state.store, &member).await?;
     let page = DayPage {
         today: w.day((Utc::now() + chrono::TimeDelta::hours(8)).date_naive()),
-        party: party_name(w, profile_of(&state, &member.party.role), &member.party),
+        party: party_name(w, profile_of(&state.profiles, &member.party.role, &known), &member.party),
         grids: grids
             .iter()
             .map(|place| (format!("/grid/{}/{}", member.party.slug, place.slug), place_name(w, place)))
@@ -155,19 +155,24 @@ async fn day(
         looks: day
             .looks
             .iter()
-            .map(|(at, who, what)| (w.moment(*at, None), who.clone().unwrap_or_default(), what.clone()))
+            .map(|(at, who, what)| (w.moment(*at, None), who.clone().unwrap_or_default(), looked_at(w, what)))
             .collect(),
         f,
     };
     page::html(&page)
 }
 
-/// The first profile that knows the role: where its word for it stands.
-fn profile_of<'a>(state: &'a AppState, role: &str) -> &'a str {
-    state
-        .profiles
+/// A list of pages is named in words; a lot, a device, a proof or a search as it was asked for.
+fn looked_at(w: &Words, subject: &str) -> String {
+    w.or(&format!("look-{}", subject.replace(' ', "-")), subject)
+}
+
+/// The profile whose word for the role is used: one that the party works with, before the first that knows the role.
+fn profile_of<'a>(profiles: &'a Profiles, role: &str, known: &BTreeSet<&str>) -> &'a str {
+    profiles
         .iter()
-        .find(|profile| profile.roles().iter().any(|known| known == role))
+        .filter(|profile| profile.roles().iter().any(|name| name == role))
+        .min_by_key(|profile| !known.contains(profile.id()))
         .map_or("", |profile| profile.id())
 }
 
@@ -318,4 +323,19 @@ async fn receipt(
         f,
     };
     page::html(&page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_grows_cane_is_named_by_the_sugars_word() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles");
+        let profiles = Profiles::read(std::path::Path::new(directory)).unwrap();
+        assert_eq!(profile_of(&profiles, "farmer", &BTreeSet::from(["sugar"])), "sugar");
+        assert_eq!(profile_of(&profiles, "farmer", &BTreeSet::from(["grain", "timber"])), "grain");
+        assert_eq!(profile_of(&profiles, "farmer", &BTreeSet::new()), "grain", "the first that knows it");
+        assert_eq!(profile_of(&profiles, "nobody", &BTreeSet::from(["sugar"])), "");
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
         AppState, WebError,
         alerts::rule_name,
         caller::SignedIn,
+        chart::unit_name,
         day::place_name,
         error::FieldError,
         locale::{Moment, Words},
@@ -119,9 +120,7 @@ fn kind_name(w: &Words, profile: &str, kind: &str) -> String {
 }
 
 fn value(w: &Words, reading: &Reading) -> String {
-    format!("{} {}", reading.value, w.or(&format!("unit-{}", reading.unit), &reading.unit))
-        .trim_end()
-        .to_owned()
+    format!("{} {}", reading.value, unit_name(w, &reading.unit)).trim_end().to_owned()
 }
 
 struct ReadingView {
@@ -196,7 +195,7 @@ fn device_page(f: Frame, slug: &str, file: &DeviceFile, now: DateTime<Utc>) -> D
     let w = &f.w;
     let device = &file.device;
     let reading = |reading: &Reading| ReadingView {
-        name: reading.name.clone(),
+        name: w.or(&format!("{}-metric-{}", device.profile, reading.name), &reading.name),
         value: value(w, reading),
         at: w.moment(reading.at, None),
     };
