@@ -13,6 +13,8 @@
 
 mod anchoring;
 mod database;
+#[path = "../../contracts/tests/node/heads.rs"]
+mod heads;
 #[path = "../../contracts/tests/node/mod.rs"]
 mod node;
 
@@ -24,14 +26,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anchoring::{AT_ONCE, Dev, ORIGIN, World, hex};
+use anchoring::{AT_ONCE, Dev, ORIGIN, World};
+use contracts::Anchored;
+use heads::heads;
 use node::Anvil;
-use serde_json::{Value, json};
+use serde_json::json;
 use server::{
     jobs::anchor::{AnchorError, Anchorer},
     service::chains::root_at,
 };
-use trace::hash::sha256;
 
 const ROUNDS: u32 = 250;
 /// Deeper than any re-organisation here.
@@ -63,32 +66,8 @@ async fn anchored(world: &World, dev: &Dev, anchorer: &mut Anchorer<'_>) -> Resu
     }
 }
 
-/// The chain's own list of heads, oldest first: size, and root, transaction and block as the node writes them.
-async fn heads(dev: &Dev) -> Vec<(u64, String, String, String)> {
-    let origin = sha256(ORIGIN.as_bytes());
-    let logs: Vec<Value> = serde_json::from_value(
-        dev.call(
-            "eth_getLogs",
-            json!([{
-                "address": dev.chain.contract_text(), "fromBlock": "0x0", "toBlock": "latest",
-                "topics": [null, hex(origin.as_bytes())],
-            }]),
-        )
-        .await,
-    )
-    .unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let anchored = logs.iter().filter(|log| {
-        log["topics"].as_array().unwrap().len() == 3 && log["data"].as_str().unwrap().len() == 66
-    });
-    anchored
-        .filter_map(|log| {
-            let topic = text(&log["topics"][2]);
-            // An origin's registration has an address there.
-            let size = u64::from_str_radix(topic.trim_start_matches("0x"), 16).ok()?;
-            Some((size, text(&log["data"]), text(&log["transactionHash"]), text(&log["blockHash"])))
-        })
-        .collect()
+async fn heads_of(dev: &Dev) -> Vec<Anchored> {
+    heads(&dev.anvil.rpc(), dev.chain.contract, ORIGIN).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,17 +124,13 @@ async fn an_anchorer_cut_off_at_any_moment_doubles_and_loses_nothing() {
         assert!(Instant::now() < end, "never final: {newest:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    eprintln!("{usual} moments: {cut} cut off, {whole} whole, {} heads", heads(&dev).await.len());
+    eprintln!("{usual} moments: {cut} cut off, {whole} whole, {} heads", heads_of(&dev).await.len());
     the_log_and_the_outbox_explain_the_chain(&world, &dev, &admin).await;
 }
 
 async fn the_log_and_the_outbox_explain_the_chain(world: &World, dev: &Dev, admin: &tokio_postgres::Client) {
     let rows = admin
-        .query(
-            "select size, state, '0x' || encode(tx_hash, 'hex'), '0x' || encode(block_hash, 'hex'), reason
-            from anchor order by id",
-            &[],
-        )
+        .query("select size, state, tx_hash, block_hash, reason from anchor order by id", &[])
         .await
         .unwrap();
     let mut standing = BTreeMap::new();
@@ -164,7 +139,7 @@ async fn the_log_and_the_outbox_explain_the_chain(world: &World, dev: &Dev, admi
         let (size, state): (i64, String) = (row.get(0), row.get(1));
         match state.as_str() {
             "final" => {
-                let place: (String, String) = (row.get(2), row.get(3));
+                let place: (Vec<u8>, Vec<u8>) = (row.get(2), row.get(3));
                 assert!(
                     standing.insert(u64::try_from(size).unwrap(), place).is_none(),
                     "a duplicate of {size}"
@@ -174,18 +149,16 @@ async fn the_log_and_the_outbox_explain_the_chain(world: &World, dev: &Dev, admi
             state => panic!("{size} is {state} for ever"),
         }
     }
-    let heads = heads(dev).await;
+    let heads = heads_of(dev).await;
     for pair in heads.windows(2) {
-        assert!(pair[0].0 < pair[1].0, "sizes grow: {pair:?}");
+        assert!(pair[0].head.size < pair[1].head.size, "sizes grow: {pair:?}");
     }
     assert_eq!(heads.len(), standing.len(), "each head has its row, each row its head");
-    for (size, root, transaction, block) in &heads {
-        assert_eq!(standing.get(size), Some(&(transaction.clone(), block.clone())), "the row of {size}");
-        assert_eq!(
-            *root,
-            hex(root_at(&world.ledger, world.ledger.open_log().id, *size).await.unwrap().as_bytes()),
-            "the root of {size}"
-        );
+    for Anchored { head, transaction, block_hash, .. } in &heads {
+        let place = (transaction.as_bytes().to_vec(), block_hash.as_bytes().to_vec());
+        assert_eq!(standing.get(&head.size), Some(&place), "the row of {}", head.size);
+        let root = root_at(&world.ledger, world.ledger.open_log().id, head.size).await.unwrap();
+        assert_eq!(head.root, root, "the root of {}", head.size);
     }
     let used = u64::try_from(heads.len()).unwrap() + reverted;
     assert_eq!(dev.sent().await, used, "a nonce was lost, or used for what no row tells of");
